@@ -1,0 +1,48 @@
+"""Self-checks of the exercises: one module a chapter, `check_2_3` for exercise 2.3."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+class NotAnswered(Exception):
+    """The reader has not touched the stub yet."""
+
+
+class Hint(Exception):
+    """The answer is wrong; the message says what to look at, in both languages."""
+
+
+def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Make `check_2_3(answer)` print one verdict, ✓, ○ (not answered) or ✗ with a hint, and never raise."""
+    number = checker.__name__.removeprefix("check_").replace("_", ".")
+
+    @functools.wraps(checker)
+    def check(answer: Any) -> None:
+        try:
+            checker(answer)
+        except NotAnswered:
+            print(f"{number} ○ 아직 풀지 않았다 · not answered yet")
+        except Hint as hint:
+            print(f"{number} ✗ {hint}")
+        except Exception as error:
+            print(f"{number} ✗ {type(error).__name__}: {error}")
+        else:
+            print(f"{number} ✓")
+
+    return check
+
+
+def given(answer: Any) -> Any:
+    """The answer itself, or `NotAnswered` for the `None` or `...` that a stub holds or returns."""
+    if answer is None or answer is ...:
+        raise NotAnswered
+    return answer
+
+
+def expect(condition: Any, *, ko: str, en: str) -> None:
+    """Raise a `Hint` unless the condition holds."""
+    if not bool(condition):
+        raise Hint(f"{ko}\n      {en}")
