@@ -130,9 +130,7 @@ def execute(chapter: str, notebook: nbformat.NotebookNode, directory: Path = CHA
         cell.metadata.pop("execution", None)
         stderr = [output for output in cell.outputs if output.get("name") == "stderr"]
         if stderr and "nbval-ignore-output" not in cell.metadata.get("tags", []):
-            raise ChapterError(
-                f"{path.name}:{_line_of(cell, path)}: the cell prints to stderr:\n{stderr[0].text}"
-            )
+            raise ChapterError(f"{path.name}:{_line_of(cell, path)}: the cell prints to stderr:\n{stderr[0].text}")
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     _rename_widgets(chapter, notebook)
 
@@ -167,9 +165,7 @@ def build(
             execute(chapter, notebook, directory)
             widgets = notebook.metadata.get("widgets")
         else:
-            raise ChapterError(
-                f"{chapter}: code or companion changed since the stored outputs: run `make notebooks`"
-            )
+            raise ChapterError(f"{chapter}: code or companion changed since the stored outputs: run `make notebooks`")
         notebook.metadata = {
             "digest": fresh,
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -186,11 +182,8 @@ def build(
 def write_tables_of_contents(directory: Path = CHAPTERS) -> bool:
     """`_toc.yml` of each edition from the bilingual one."""
     contents = yaml.safe_load((directory / "_toc.yml").read_text())
-    texts = {
-        lang: yaml.safe_dump(_localise(contents, lang), allow_unicode=True, sort_keys=False)
-        for lang in LANGUAGES
-    }
-    return any([_write(directory.parent / lang / "_toc.yml", text) for lang, text in texts.items()])
+    texts = {lang: yaml.safe_dump(_localise(contents, lang), allow_unicode=True, sort_keys=False) for lang in LANGUAGES}
+    return any(_write(directory.parent / lang / "_toc.yml", text) for lang, text in texts.items())
 
 
 def _write(path: Path, text: str) -> bool:
@@ -226,14 +219,10 @@ def _locate(path: Path, notebook: nbformat.NotebookNode, error: Exception) -> st
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
-                within = re.findall(
-                    r"(?:Cell In\s*\[\d+\]|<ipython-input[^>]*>), line (\d+)|\.py\)?:(\d+)", trace
-                )
+                within = re.findall(r"(?:Cell In\s*\[\d+\]|<ipython-input[^>]*>), line (\d+)|\.py\)?:(\d+)", trace)
                 offset = next((int(first) for first, _ in within if first), 1)
                 line = _line_of(cell, path) + offset - 1
-                return (
-                    f"{path.name}:{line}: code cell {number} failed: {output.ename}: {output.evalue}\n{trace}"
-                )
+                return f"{path.name}:{line}: code cell {number} failed: {output.ename}: {output.evalue}\n{trace}"
     return f"{path.name}: {error}"
 
 
@@ -258,9 +247,7 @@ def _companion_files(cells: list[str]) -> list[Path]:
     for source in cells:
         with contextlib.suppress(SyntaxError):  # executing the cell will say it better
             visit(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
-    scripts = {
-        script for path in found if path.parent.name == "widgets" for script in path.parent.glob("*.js")
-    }
+    scripts = {script for path in found if path.parent.name == "widgets" for script in path.parent.glob("*.js")}
     return sorted(found | scripts)
 
 

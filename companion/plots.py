@@ -39,9 +39,7 @@ def use_style() -> None:
     )
 
 
-def show_images(
-    x: Tensor, *, columns: int = 10, titles: list[str] | None = None, scale: float = 0.75
-) -> Figure:
+def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None, scale: float = 0.75) -> Figure:
     """Draw flat square images in a grid, ink dark on white paper.
 
     Args:
