@@ -3,9 +3,9 @@
     python book/notebooks.py [CHAPTER ...]
 
 Each `book/chapters/NAME.md` is a MyST Markdown notebook. A `+++ {"lang": "ko"}` cell goes to the Korean edition, a
-`+++ {"lang": "en"}` cell to the English one, every other cell to both. A chapter with code is executed once, if its code
-or the part of `companion` it imports changed since, and becomes `book/ko/NAME.ipynb` and `book/en/NAME.ipynb` with the
-outputs in both. A page without code becomes `NAME.md`. Nothing is written unless the whole chapter succeeds.
+`+++ {"lang": "en"}` cell to the English one, every other cell to both. A chapter with code is executed once, if its
+code or the part of `companion` it imports changed since, and becomes `book/ko/NAME.ipynb` and `book/en/NAME.ipynb` with
+the outputs in both. A page without code becomes `NAME.md`. Nothing is written unless the whole chapter succeeds.
 """
 
 from __future__ import annotations
@@ -179,11 +179,10 @@ def build(
     return changed
 
 
-def write_tables_of_contents(directory: Path = CHAPTERS) -> bool:
-    """`_toc.yml` of each edition from the bilingual one."""
+def tables_of_contents(directory: Path = CHAPTERS) -> dict[str, str]:
+    """Text of each edition's `_toc.yml`, from the bilingual one."""
     contents = yaml.safe_load((directory / "_toc.yml").read_text())
-    texts = {lang: yaml.safe_dump(_localise(contents, lang), allow_unicode=True, sort_keys=False) for lang in LANGUAGES}
-    return any(_write(directory.parent / lang / "_toc.yml", text) for lang, text in texts.items())
+    return {lang: yaml.safe_dump(_localise(contents, lang), allow_unicode=True, sort_keys=False) for lang in LANGUAGES}
 
 
 def _write(path: Path, text: str) -> bool:
@@ -286,7 +285,9 @@ def main(names: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    changed = write_tables_of_contents()
+    changed = False
+    for lang, text in tables_of_contents().items():
+        changed |= _write(ROOT / "book" / lang / "_toc.yml", text)
     for chapter in names or chapters():
         try:
             if build(chapter):

@@ -1,0 +1,243 @@
+"""From one source to two editions: what is committed is what the sources say, and it is fit to be read anywhere."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+import notebooks  # noqa: E402
+
+EDITIONS = [ROOT / "book" / lang for lang in notebooks.LANGUAGES]
+NOTEBOOKS = sorted(path for edition in EDITIONS for path in edition.glob("*.ipynb"))
+PAGES = sorted(path for edition in EDITIONS for path in edition.glob("*.md"))
+
+HEADER = "---\njupytext:\n  text_representation: {extension: .md, format_name: myst}\n---\n"
+PAIR = '\n+++ {"lang": "ko"}\n\n# 하나\n\n+++ {"lang": "en"}\n\n# One\n'
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def cells_of(path: Path, kind: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def write_chapter(directory: Path, name: str, *code: str) -> None:
+    cells = "".join(f"\n```{{code-cell}} ipython3\n{source}\n```\n" for source in code)
+    (directory / f"{name}.md").write_text(HEADER + PAIR + cells)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    directory = tmp_path / "chapters"
+    directory.mkdir()
+    return directory
+
+
+# What is committed
+
+
+@pytest.mark.parametrize("chapter", notebooks.chapters())
+def test_committed_editions_are_what_the_source_gives(chapter: str, tmp_path: Path) -> None:
+    for edition in EDITIONS:
+        shutil.copytree(edition, tmp_path / edition.name)
+    assert not notebooks.build(chapter, run=False, target=tmp_path), "run `make notebooks` and commit"
+
+
+def test_tables_of_contents_name_every_page_once(tmp_path: Path) -> None:
+    for lang, text in notebooks.tables_of_contents().items():
+        assert (ROOT / "book" / lang / "_toc.yml").read_text() == text
+        listed = re.findall(r"(?:file|root): (\S+)", text)
+        assert sorted(listed) == notebooks.chapters()
+
+
+def test_no_file_without_a_source() -> None:
+    for edition in EDITIONS:
+        assert (
+            sorted(path.stem for path in edition.iterdir() if path.suffix in {".md", ".ipynb"}) == notebooks.chapters()
+        )
+
+
+def test_code_is_the_same_in_both_editions() -> None:
+    for path in NOTEBOOKS:
+        twin = path.parent.parent / ("en" if path.parent.name == "ko" else "ko") / path.name
+        assert [cell.source for cell in cells_of(path, "code")] == [cell.source for cell in cells_of(twin, "code")]
+        assert [cell.outputs for cell in cells_of(path, "code")] == [cell.outputs for cell in cells_of(twin, "code")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_notebook_is_clean(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert "mm" not in kinds, "neighbouring Markdown cells are merged"
+    for cell in cells_of(path, "code"):
+        assert cell.execution_count, "nbval compares only cells with an execution count"
+        assert all(output.output_type != "error" for output in cell.outputs)
+        assert all(output.get("name") != "stderr" for output in cell.outputs)
+    text = path.read_text()
+    for trace in ("/home/", "/root/", "/Users/", "/tmp/", "site-packages", "ipykernel_", str(ROOT)):
+        assert trace not in text, f"names a machine: {trace}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_notebook_and_its_figures_are_small_and_described(path: Path) -> None:
+    assert path.stat().st_size <= 500_000
+    for cell in cells_of(path, "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(base64.b64decode(output.data["image/png"])) <= 60_000, cell.source
+                assert cell.metadata.get("mystnb", {}).get("image", {}).get("alt"), f"no alt text:\n{cell.source}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=named)
+def test_markdown_is_portable(path: Path) -> None:
+    texts = [path.read_text()] if path.suffix == ".md" else [cell.source for cell in cells_of(path, "markdown")]
+    for text in texts:
+        assert not re.search(r"^\s*:::|^\s*```\s*\{|\{(cite|ref|eq|numref|doc)\}`", text, re.MULTILINE), text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_only_the_first_code_cell_installs(path: Path) -> None:
+    first, *others = cells_of(path, "code")
+    url, ref = notebooks.repository()
+    assert f"git+{url}@{ref}" in first.source
+    assert "--no-deps" in first.source
+    assert not any(re.search(r"pip install|%pip|!pip", cell.source) for cell in others)
+
+
+def test_readers_get_the_release_that_the_package_names() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    assert notebooks.repository()[1] == f"v{version}"
+
+
+# The pipeline
+
+
+def test_second_build_writes_nothing_and_executes_only_what_changed(sources: Path, capsys) -> None:
+    write_chapter(sources, "01-a", "print(1 + 1)")
+    write_chapter(sources, "02-b", "print('b')")
+    assert all(notebooks.build(name, directory=sources) for name in ("01-a", "02-b"))
+    assert not any(notebooks.build(name, directory=sources) for name in ("01-a", "02-b"))
+    capsys.readouterr()
+    write_chapter(sources, "01-a", "print(1 + 2)")
+    assert notebooks.build("01-a", directory=sources)
+    assert not notebooks.build("02-b", directory=sources)
+    assert capsys.readouterr().out.count("executing") == 1
+    assert cells_of(sources.parent / "ko" / "01-a.ipynb", "code")[1].outputs[0].text == "3\n"
+
+
+def test_changed_prose_keeps_the_outputs(sources: Path, capsys) -> None:
+    write_chapter(sources, "01-a", "import time\nprint(time.time_ns())")
+    notebooks.build("01-a", directory=sources)
+    stamp = cells_of(sources.parent / "en" / "01-a.ipynb", "code")[1].outputs
+    source = sources / "01-a.md"
+    source.write_text(source.read_text().replace("# One", "# The first"))
+    capsys.readouterr()
+    assert notebooks.build("01-a", directory=sources)
+    assert "executing" not in capsys.readouterr().out
+    assert cells_of(sources.parent / "en" / "01-a.ipynb", "code")[1].outputs == stamp
+    assert "# The first" in cells_of(sources.parent / "en" / "01-a.ipynb", "markdown")[0].source
+
+
+def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None:
+    write_chapter(sources, "01-a", "print('fine')")
+    notebooks.build("01-a", directory=sources)
+    before = (sources.parent / "ko" / "01-a.ipynb").read_bytes()
+    write_chapter(sources, "01-a", "print('fine')", "x = 1\ny = x / 0")
+    line = (sources / "01-a.md").read_text().splitlines().index("y = x / 0") + 1
+    with pytest.raises(notebooks.ChapterError, match=rf"^01-a\.md:{line}: code cell 3 failed: ZeroDivisionError"):
+        notebooks.build("01-a", directory=sources)
+    assert (sources.parent / "ko" / "01-a.ipynb").read_bytes() == before
+    assert not list(sources.parent.rglob("*.part"))
+
+
+def test_syntax_error_is_named(sources: Path) -> None:
+    write_chapter(sources, "01-a", "print('fine')", "x = = 1")
+    line = (sources / "01-a.md").read_text().splitlines().index("x = = 1") + 1
+    with pytest.raises(notebooks.ChapterError, match=rf"^01-a\.md:{line}: code cell 3 failed: SyntaxError"):
+        notebooks.build("01-a", directory=sources)
+
+
+def test_stderr_is_an_error_unless_the_cell_trains(sources: Path) -> None:
+    noisy = "import sys\nprint('progress', file=sys.stderr)\nprint('done')"
+    write_chapter(sources, "01-a", noisy)
+    with pytest.raises(notebooks.ChapterError, match="prints to stderr"):
+        notebooks.build("01-a", directory=sources)
+    write_chapter(sources, "01-a", f":tags: [nbval-ignore-output]\n\n{noisy}")
+    notebooks.build("01-a", directory=sources)
+    assert [output.text for output in cells_of(sources.parent / "ko" / "01-a.ipynb", "code")[1].outputs] == ["done\n"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('\n+++ {"lang": "fr"}\n\nUn\n', "lang is 'fr'"),
+        ("\n```{code-cell} ipython3\n---\nlang: ko\n---\nprint(1)\n```\n", "serves both editions"),
+    ],
+)
+def test_wrong_language_is_refused(sources: Path, cell: str, message: str) -> None:
+    (sources / "01-a.md").write_text(HEADER + PAIR + cell)
+    with pytest.raises(notebooks.ChapterError, match=message):
+        notebooks.read("01-a", sources)
+
+
+def test_each_edition_gets_its_words_and_the_shared_formula(sources: Path) -> None:
+    (sources / "01-a.md").write_text(
+        HEADER + PAIR + "\n+++\n\n$$x \\tag{1.1}$$\n"
+        "\n```{code-cell} ipython3\n---\nmystnb:\n  image: {alt: {ko: 그림, en: figure}}\n---\nprint(1)\n```\n"
+    )
+    notebooks.build("01-a", directory=sources)
+    for lang, title, alt in (("ko", "# 하나", "그림"), ("en", "# One", "figure")):
+        path = sources.parent / lang / "01-a.ipynb"
+        assert cells_of(path, "markdown")[0].source == f"{title}\n\n$$x \\tag{{1.1}}$$"
+        assert cells_of(path, "code")[1].metadata.mystnb.image.alt == alt
+
+
+def test_inserting_a_cell_keeps_the_ids_of_the_others(sources: Path) -> None:
+    write_chapter(sources, "01-a", "print(1)", "print(2)", "print(1)")
+    notebooks.build("01-a", directory=sources)
+    before = [cell.id for cell in cells_of(sources.parent / "ko" / "01-a.ipynb", "code")]
+    write_chapter(sources, "01-a", "print(1)", "print(3)", "print(2)", "print(1)")
+    notebooks.build("01-a", directory=sources)
+    after = [cell.id for cell in cells_of(sources.parent / "ko" / "01-a.ipynb", "code")]
+    assert [*after[:2], *after[3:]] == before
+
+
+def test_widgets_keep_their_names_from_run_to_run(sources: Path) -> None:
+    write_chapter(
+        sources,
+        "01-a",
+        "import anywidget, traitlets\n\n"
+        "class Dial(anywidget.AnyWidget):\n"
+        "    _esm = 'export default {render() {}}'\n"
+        "    angle = traitlets.Float(0.5).tag(sync=True)\n"
+        "    def __repr__(self): return 'Dial()'\n\n"
+        "Dial()",
+    )
+    notebooks.build("01-a", directory=sources)
+    path = sources.parent / "ko" / "01-a.ipynb"
+    first = path.read_text()
+    assert '"angle": 0.5' in first
+    notebooks.build("01-a", directory=sources, force=True)
+    assert path.read_text() == first
+
+
+def test_command_names_what_it_does_not_know() -> None:
+    command = [sys.executable, str(ROOT / "book" / "notebooks.py"), "99-missing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no such chapter: 99-missing; there are: " in done.stderr
