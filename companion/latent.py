@@ -1,0 +1,392 @@
+"""Chapter 1: latent-variable models small enough that p(x) is known, and the estimates one needs where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
+
+
+class LatentModel(Protocol):
+    """What the estimates below need of a model."""
+
+    def prior(self) -> Distribution: ...
+
+    def likelihood(self, z: Tensor) -> Distribution: ...
+
+
+class Estimate(NamedTuple):
+    """An estimate of log p(x) from k weighted samples, one entry for each x.
+
+    Attributes:
+        log_prob: log of the unbiased estimate of p(x), in nats, shape (n,); itself biased low, (1.14).
+        ess: effective sample size between 1 and k, (1.19), shape (n,).
+    """
+
+    log_prob: Tensor
+    ess: Tensor
+
+
+def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Estimate:
+    """Average the likelihood over the prior, p̂(x) = (1/k) Σᵢ p(x | zᵢ) with zᵢ ~ p(z), (1.12).
+
+    Args:
+        model: anything with `prior()` and `likelihood(z)`.
+        x: observations, shape (n,) or (n, d).
+        k: samples for each observation.
+
+    Raises:
+        ValueError: if k < 1.
+    """
+    z = _draw(model.prior(), (_at_least_one(k), len(x)), generator)
+    return _estimate(model.likelihood(z).log_prob(x))
+
+
+def importance(
+    model: LatentModel, x: Tensor, proposal: Distribution, k: int, *, generator: torch.Generator | None = None
+) -> Estimate:
+    """Average importance weights, p̂(x) = (1/k) Σᵢ p(x, zᵢ) / q(zᵢ) with zᵢ ~ q(z), (1.17).
+
+    Args:
+        model: anything with `prior()` and `likelihood(z)`.
+        x: observations, shape (n,) or (n, d).
+        proposal: q(z), one for all x (batch shape ()) or one for each (batch shape (n,)).
+        k: samples for each observation.
+
+    Raises:
+        ValueError: if k < 1.
+    """
+    proposal = proposal.expand((len(x),))
+    z = _draw(proposal, (_at_least_one(k),), generator)
+    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - proposal.log_prob(z)
+    return _estimate(log_w)
+
+
+def _estimate(log_w: Tensor) -> Estimate:
+    """Mean weight and effective sample size (Σw)² / Σw², (1.19), of log-weights of shape (k, n)."""
+    log_sum, log_sum_sq = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+    return Estimate(log_sum - math.log(len(log_w)), (2 * log_sum - log_sum_sq).exp())
+
+
+@dataclass(frozen=True)
+class NonlinearGaussian:
+    """A folded curve with noise: z ~ N(0, 1), x | z ~ N(f(z), σ²), f(z) = z + b sin 3z, (1.11).
+
+    One dimension for z and for x, so that a quadrature gives p(x) and p(z | x) to machine precision. With b = 0 the
+    marginal is N(0, 1 + σ²).
+
+    Args:
+        b: how strongly the curve folds; it is monotone for |b| ≤ 1/3.
+        sigma: standard deviation of the noise, in units of x.
+
+    Raises:
+        ValueError: if sigma is not positive or b is not finite.
+    """
+
+    b: float = 1.0
+    sigma: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise ValueError(f"sigma must be positive and finite, got {self.sigma}")
+        if not math.isfinite(self.b):
+            raise ValueError(f"b must be finite, got {self.b}")
+
+    def f(self, z: Tensor) -> Tensor:
+        """Mean of x given z."""
+        return z + self.b * torch.sin(3 * z)
+
+    def prior(self) -> Normal:
+        """p(z) = N(0, 1)."""
+        return Normal(0.0, 1.0)
+
+    def likelihood(self, z: Tensor) -> Normal:
+        """p(x | z) = N(f(z), σ²)."""
+        return Normal(self.f(z), self.sigma)
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) = log p(z) + log p(x | z); x and z broadcast."""
+        return self.prior().log_prob(z) + self.likelihood(z).log_prob(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) = log ∫ p(x, z) dz, (1.5), by the trapezoidal rule, exponentially exact here; shape (n,)."""
+        z = self.grid(x)
+        return self.log_joint(x[:, None], z).logsumexp(-1) + torch.log(z[1] - z[0])
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A grid z, shape (m,), and the density p(z | x) on it, (1.9), shape (n, m)."""
+        z = self.grid(x)
+        return z, (self.log_joint(x[:, None], z) - self.log_prob(x)[:, None]).exp()
+
+    def grid(self, x: Tensor) -> Tensor:
+        """Evenly spaced z that cover p(z | x) for every x, several to the narrowest peak; shape (m,).
+
+        Raises:
+            ValueError: if x is not a finite floating-point tensor of shape (n,).
+        """
+        _check(x, "x", ndim=1)
+        reach = 10 + abs(self.b) + x.abs().max().item()
+        narrowest = min(1.0, self.sigma) / (1 + 3 * abs(self.b))
+        m = 2 * math.ceil(reach / (0.4 * narrowest)) + 1
+        return torch.linspace(-reach, reach, m, dtype=x.dtype, device=x.device)
+
+    def sample_joint(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n pairs (z, x) by ancestral sampling, (1.8), each of shape (n,)."""
+        z = _draw(self.prior(), (n,), generator)
+        return z, _draw(self.likelihood(z), (), generator)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n values of x, shape (n,)."""
+        return self.sample_joint(n, generator=generator)[1]
+
+
+class DiscreteLatent(nn.Module):
+    """What all models with a latent z in {0, …, K−1} share; a subclass gives `prior`, `likelihood` and `log_joint`."""
+
+    def prior(self) -> Categorical:
+        """p(z)."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x | z)."""
+        raise NotImplementedError
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) for every z, shape (n, K)."""
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) = log Σ_z p(z) p(x | z), (1.6), shape (n,)."""
+        return self.log_joint(x).logsumexp(-1)
+
+    def posterior(self, x: Tensor) -> Categorical:
+        """p(z | x) by Bayes, (1.9); for a mixture these are the responsibilities."""
+        return Categorical(logits=self.log_joint(x))
+
+    def elbo(self, x: Tensor, q: Categorical) -> Tensor:
+        """The bound E_q[log p(x, z)] + H(q) ≤ log p(x), (1.20), shape (n,); tight when q is the posterior."""
+        return (q.probs * self.log_joint(x)).sum(-1) + q.entropy()
+
+    def sample_joint(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n pairs (z, x) by ancestral sampling, (1.8), of shapes (n,) and (n, d)."""
+        z = _draw(self.prior(), (n,), generator)
+        return z, _draw(self.likelihood(z), (), generator)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n values of x, shape (n, d)."""
+        return self.sample_joint(n, generator=generator)[1]
+
+
+class PrototypeMixture(DiscreteLatent):
+    """z picks one of K prototypes uniformly, x is that prototype with noise: x | z ~ N(g_z, σ²I), (1.7).
+
+    Args:
+        prototypes: g, shape (K, d).
+        sigma: standard deviation of the noise, in units of x.
+
+    Raises:
+        ValueError: if prototypes is not a finite matrix or sigma is not positive.
+    """
+
+    def __init__(self, prototypes: Tensor, sigma: float) -> None:
+        super().__init__()
+        if not (sigma > 0 and math.isfinite(sigma)):
+            raise ValueError(f"sigma must be positive and finite, got {sigma}")
+        self.register_buffer("g", _check(prototypes, "prototypes", ndim=2))
+        self.sigma = sigma
+
+    def prior(self) -> Categorical:
+        """p(z) = 1/K."""
+        return Categorical(logits=self.g.new_zeros(len(self.g)))
+
+    def likelihood(self, z: Tensor) -> Independent:
+        """p(x | z) = N(g_z, σ²I)."""
+        return Independent(Normal(self.g[z], self.sigma), 1)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) = −log K − (d/2) log 2πσ² − ‖x − g_z‖² / 2σ² for every z, shape (n, K)."""
+        _check(x, "x", ndim=2, dim=self.g.shape[1])
+        distance_sq = torch.cdist(x, self.g, compute_mode="donot_use_mm_for_euclid_dist").square()
+        log_norm = 0.5 * x.shape[1] * math.log(2 * math.pi * self.sigma**2)
+        return -math.log(len(self.g)) - log_norm - distance_sq / (2 * self.sigma**2)
+
+
+class GaussianMixture(DiscreteLatent):
+    """A mixture of Gaussians: z ~ Categorical(π), x | z ~ N(μ_z, Σ_z), (1.22).
+
+    Args:
+        pi: weights, positive, summing to one, shape (K,).
+        mu: means, shape (K, d).
+        Sigma: covariances, symmetric and positive definite, shape (K, d, d).
+
+    Raises:
+        ValueError: if the shapes disagree, a weight is not positive or a covariance is not positive definite.
+    """
+
+    def __init__(self, pi: Tensor, mu: Tensor, Sigma: Tensor) -> None:
+        super().__init__()
+        _check(mu, "mu", ndim=2)
+        K, d = mu.shape
+        _check(pi, "pi", ndim=1, dim=K)
+        _check(Sigma, "Sigma", ndim=3, dim=d)
+        if Sigma.shape != (K, d, d):
+            raise ValueError(f"Sigma must have shape {(K, d, d)} to agree with mu, got {tuple(Sigma.shape)}")
+        if (pi <= 0).any() or not torch.isclose(pi.sum(), pi.new_ones(()), atol=1e-4):
+            raise ValueError("pi must be positive and sum to one; drop empty components or divide pi by its sum")
+        scale_tril, info = torch.linalg.cholesky_ex(Sigma)
+        if info.any() or not torch.allclose(Sigma, Sigma.mT, rtol=1e-3, atol=1e-6 * float(Sigma.abs().max())):
+            raise ValueError("Sigma must be symmetric positive definite; add a multiple of the identity to it")
+        self.register_buffer("pi", pi / pi.sum())
+        self.register_buffer("mu", mu)
+        self.register_buffer("Sigma", Sigma)
+        self.register_buffer("scale_tril", scale_tril, persistent=False)
+        #: Mean log p(x) in nats before each EM step and after the last, when made by `fit`.
+        self.history: list[float] = []
+
+    def prior(self) -> Categorical:
+        """p(z) = π_z."""
+        return Categorical(probs=self.pi)
+
+    def likelihood(self, z: Tensor) -> MultivariateNormal:
+        """p(x | z) = N(μ_z, Σ_z)."""
+        return MultivariateNormal(self.mu[z], scale_tril=self.scale_tril[z])
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) = log π_z + log N(x; μ_z, Σ_z) for every z, shape (n, K)."""
+        _check(x, "x", ndim=2, dim=self.mu.shape[1])
+        every_z = torch.arange(len(self.pi), device=self.pi.device)
+        return self.pi.log() + self.likelihood(every_z).log_prob(x[:, None])
+
+    def marginal(self) -> MixtureSameFamily:
+        """p(x) as one distribution."""
+        every_z = torch.arange(len(self.pi), device=self.pi.device)
+        return MixtureSameFamily(self.prior(), self.likelihood(every_z))
+
+    @classmethod
+    def m_step(cls, x: Tensor, r: Tensor, *, floor: float = 0.0) -> GaussianMixture:
+        """The mixture that maximises Σ_n Σ_k r_nk log p(x_n, z = k), (1.25), over covariances Σ ⪰ floor · I.
+
+        Raising the eigenvalues of the weighted covariance to the floor is the exact constrained maximum, so EM with a
+        floor still never lowers the likelihood.
+
+        Args:
+            x: data, shape (n, d).
+            r: responsibilities, rows summing to one, shape (n, K).
+            floor: least variance in any direction, in squared units of x.
+        """
+        n_k = r.sum(0).clamp_min(torch.finfo(x.dtype).tiny * len(x))
+        mu = r.T @ x / n_k[:, None]
+        centred = x - mu[:, None]
+        S = (r.T[:, :, None] * centred).mT @ centred / n_k[:, None, None]
+        variance, direction = torch.linalg.eigh(S)
+        Sigma = (direction * variance.clamp_min(floor)[:, None]) @ direction.mT
+        return cls(n_k / n_k.sum(), mu, Sigma)
+
+    @classmethod
+    def fit(
+        cls,
+        x: Tensor,
+        components: int,
+        *,
+        iterations: int = 200,
+        tolerance: float = 1e-6,
+        floor: float = 1e-4,
+        generator: torch.Generator | None = None,
+    ) -> GaussianMixture:
+        """Maximise the likelihood by EM, (1.23) and (1.25), from a k-means++ start (Arthur & Vassilvitskii 2007).
+
+        Args:
+            x: data, shape (n, d), float32 or float64.
+            components: K.
+            iterations: EM steps at most.
+            tolerance: stop when the mean log p(x) rises by less, in nats.
+            floor: least variance of a component in any direction, as a fraction of the data's mean variance. Without
+                it the likelihood has no maximum: a component that shrinks onto one point sends it to infinity, (1.27).
+
+        Returns:
+            The mixture; its `history` holds the mean log p(x) before each step and after the last.
+
+        Raises:
+            ValueError: if x is not a finite matrix, is constant, has fewer rows than components, or floor is not
+                positive.
+        """
+        _check(x, "x", ndim=2)
+        if not 1 <= components <= len(x):
+            raise ValueError(f"components must be between 1 and the {len(x)} rows of x, got {components}")
+        variance = float(x.var(0, correction=0).mean())
+        if not floor > 0:
+            raise ValueError(f"floor must be positive, got {floor}: without it the likelihood is unbounded")
+        if not variance > 0:
+            raise ValueError("x is constant: a mixture needs at least two distinct rows")
+        floor *= variance
+        with _seeded(generator):
+            model = cls._start(x, components, floor)
+        history = [float(model.log_prob(x).mean())]
+        for _ in range(iterations):
+            r = model.posterior(x).probs
+            model = cls.m_step(x, r, floor=floor)
+            history.append(float(model.log_prob(x).mean()))
+            if history[-1] - history[-2] < tolerance:
+                break
+        model.history = history
+        return model
+
+    @classmethod
+    def _start(cls, x: Tensor, components: int, floor: float) -> GaussianMixture:
+        """Means drawn from the data, each far from those before; equal weights; one pooled covariance."""
+        chosen = [int(torch.randint(len(x), ()))]
+        distance_sq = (x - x[chosen[0]]).square().sum(1)
+        while len(chosen) < components:
+            spread = distance_sq if distance_sq.sum() > 0 else torch.ones_like(distance_sq)
+            chosen.append(int(torch.multinomial(spread / spread.sum(), 1)))
+            distance_sq = torch.minimum(distance_sq, (x - x[chosen[-1]]).square().sum(1))
+        nearest = torch.cdist(x, x[chosen]).argmin(1)
+        residual = x - x[chosen][nearest]
+        pooled = cls.m_step(residual, residual.new_ones(len(x), 1), floor=floor).Sigma
+        pi = x.new_full((components,), 1 / components)
+        return cls(pi, x[chosen], pooled.expand(components, -1, -1).clone())
+
+
+def _check(x: Tensor, name: str, *, ndim: int, dim: int | None = None) -> Tensor:
+    """The tensor itself if it is a non-empty finite floating-point tensor of the right shape."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {kind}; convert it with torch.as_tensor(…).float()"
+        )
+    if x.ndim != ndim or x.numel() == 0:
+        raise ValueError(f"{name} must be a non-empty tensor with {ndim} axes, got shape {tuple(x.shape)}")
+    if dim is not None and x.shape[-1] != dim:
+        raise ValueError(f"{name} must have {dim} entries along its last axis, got shape {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name} has entries that are NaN or infinite; remove those rows")
+    return x
+
+
+def _at_least_one(k: int) -> int:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return k
+
+
+def _draw(distribution: Distribution, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    with _seeded(generator):
+        return distribution.sample(shape)
+
+
+@contextlib.contextmanager
+def _seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Let `generator` decide what is drawn inside the block: torch.distributions take no generator of their own."""
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
