@@ -1,0 +1,134 @@
+"""Two editions that cannot drift apart: every Korean cell has its English neighbour and both say the same things."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+import notebooks  # noqa: E402
+
+SOURCES = [notebooks.CHAPTERS / f"{name}.md" for name in notebooks.chapters()]
+HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
+
+
+def pairs(path: Path) -> list[tuple[str, str]]:
+    """(Korean, English) texts of the neighbouring cells of a source."""
+    cells = jupytext.read(path, fmt="md:myst").cells
+    texts = [(cell.metadata.get("lang"), cell.source) for cell in cells]
+    ordered = []
+    for index, (lang, text) in enumerate(texts):
+        if lang == "ko":
+            following = texts[index + 1] if index + 1 < len(texts) else (None, "")
+            assert following[0] == "en", f"{path.name}: no English neighbour for:\n{text[:200]}"
+            ordered.append((text, following[1]))
+        elif lang == "en":
+            before = texts[index - 1][0] if index else None
+            assert before == "ko", f"{path.name}: no Korean neighbour for:\n{text[:200]}"
+    return ordered
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]+`", "", text, flags=re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """The text without code, formulas and addresses."""
+    return re.sub(r"\$\$.*?\$\$|\$[^$]+\$|\]\([^)]*\)|<[^>]+>", " ", without_code(text), flags=re.DOTALL)
+
+
+FEATURES = {
+    "inline formulas": lambda text: set(re.findall(r"(?<!\$)\$(?!\$)([^$]+)\$(?!\$)", without_code(text))),
+    "code spans": lambda text: set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)),
+    "links": lambda text: Counter(re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)", text)),
+    "equation references": lambda text: set(re.findall(r"\((\d+\.\d+)\)", prose(text))),
+    "headings": lambda text: [len(marks) for marks in re.findall(r"^(#+) ", without_code(text), re.MULTILINE)],
+    "list items": lambda text: len(re.findall(r"^\s*(?:[-*]|\d+\.) ", without_code(text), re.MULTILINE)),
+    "table rows": lambda text: len(re.findall(r"^\|", text, re.MULTILINE)),
+    "call-outs": lambda text: len(re.findall(r"^> \*\*", text, re.MULTILINE)),
+    "solutions": lambda text: text.count("<details>"),
+    "fenced blocks": lambda text: re.findall(r"```.*?```", text, re.DOTALL),
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_cell_has_its_neighbour_and_agrees_with_it(path: Path) -> None:
+    found = pairs(path)
+    assert found
+    for korean, english in found:
+        for name, feature in FEATURES.items():
+            assert feature(korean) == feature(english), f"{path.name}: {name} differ in\n{korean}\n\n{english}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_each_text_is_in_its_language(path: Path) -> None:
+    for korean, english in pairs(path):
+        words = re.sub(r"[^A-Za-z가-힣]", "", prose(english))
+        assert len(HANGUL.findall(words)) <= max(12, 0.2 * len(words)), f"{path.name}: Korean in\n{english}"
+        if len(prose(korean).split()) > 5:
+            assert HANGUL.search(prose(korean)), f"{path.name}: no Korean in\n{korean}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_displayed_formulas_stand_once(path: Path) -> None:
+    for korean, english in pairs(path):
+        assert "$$" not in without_code(korean + english), f"{path.name}: put displayed formulas into a shared cell"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_links_between_pages_exist(path: Path) -> None:
+    known = {f"{name}{suffix}" for name in notebooks.chapters() for suffix in (".md", ".ipynb")}
+    existing = {file.name for file in (ROOT / "book" / "ko").iterdir()}
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s#]+)", without_code(path.read_text())):
+        assert target in known & existing, f"{path.name} links to {target}"
+
+
+# The glossary rules the words
+
+
+def glossary() -> list[dict[str, str]]:
+    """Rows of the glossary's table: Korean term, English term, forms not used."""
+    korean = next(ko for ko, _ in pairs(notebooks.CHAPTERS / "glossary.md") if "|" in ko)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in korean.splitlines() if line[:1] == "|"]
+    return [{"ko": row[0], "en": row[1], "avoid": row[2]} for row in rows[2:]]
+
+
+def test_glossary_has_the_same_terms_in_both_languages() -> None:
+    table = next((ko, en) for ko, en in pairs(notebooks.CHAPTERS / "glossary.md") if "|" in ko)
+    korean, english = ([line.strip("|").split("|") for line in text.splitlines() if line[:1] == "|"] for text in table)
+    for left, right in zip(korean[2:], english[2:], strict=True):
+        assert (left[0].strip(), left[1].strip()) == (right[1].strip(), right[0].strip())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_terms_follow_the_glossary(path: Path) -> None:
+    if path.stem == "glossary":
+        return
+    for korean, _ in pairs(path):
+        text = prose(korean)
+        for row in glossary():
+            for form in filter(None, (form.strip() for form in row["avoid"].split(","))):
+                assert form not in text, f"{path.name}: write {row['ko']} instead of {form} in\n{korean}"
+
+
+def test_each_term_brings_its_english_at_first_use() -> None:
+    chapters = [path for path in SOURCES if re.match(r"\d\d-", path.stem) and path.stem != "00-preface"]
+    for row in glossary():
+        for path in chapters:
+            text = "\n".join(prose(ko) for ko, _ in pairs(path))
+            body = re.sub(r"^#.*$", "", text, flags=re.MULTILINE).replace("**", "")
+            first = body.find(row["ko"])
+            if first >= 0:
+                after = body[first + len(row["ko"]) :]
+                context = body[max(first - 30, 0) : first + 40]
+                assert re.match(rf"\s?\({re.escape(row['en'])}", after, re.IGNORECASE), (
+                    f"{path.name}: first use of {row['ko']} lacks ({row['en']}): …{context}…"
+                )
+                break
