@@ -1,9 +1,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+COLAB  := .venv-colab
+CONSTRAINTS ?= constraints.txt
+PIP    := -m pip install --disable-pip-version-check
 
-.PHONY: book serve test notebooks bench lint nbval nbval-portable colab clean
+.PHONY: book serve test notebooks bench lint nbval nbval-portable colab links clean
 
 book: $(VENV)/book  ## build both editions from the stored outputs
 	$(BIN)/python book/site.py
@@ -11,15 +13,17 @@ book: $(VENV)/book  ## build both editions from the stored outputs
 serve: book  ## build, then serve on http://localhost:8000
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
 
-test: $(VENV)/test lint  ## everything that CI checks
+test: $(VENV)/test $(COLAB)/ready lint  ## everything that CI checks
 	$(BIN)/pytest tests
-	$(MAKE) --no-print-directory nbval nbval-portable colab
+	$(MAKE) --no-print-directory nbval nbval-portable
 
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
 
+NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --no-header -q
+
 nbval: $(VENV)/test  ## compare every stored output with a fresh run
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --no-header book/ko book/en
+	$(NBVAL) book/ko book/en
 
 nbval-portable: export ATEN_CPU_CAPABILITY = default
 nbval-portable: export OMP_NUM_THREADS = 1
@@ -27,14 +31,21 @@ nbval-portable: export MKL_NUM_THREADS = 1
 nbval-portable: export MKL_CBWR = COMPATIBLE
 nbval-portable: export OPENBLAS_CORETYPE = Prescott
 nbval-portable: $(VENV)/test  ## the same on another CPU's arithmetic
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --no-header book/ko
+	$(NBVAL) book/ko
 
-bench: $(VENV)/test
+colab: $(VENV)/test $(COLAB)/ready  ## run the notebooks with Colab's versions, the package installed from git
+	$(BIN)/pytest tests/test_colab.py
+
+links: $(VENV)/book  ## ask every external link
+	$(BIN)/python book/site.py --links
+
+bench: $(VENV)/test  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
 
-lint: $(VENV)/test
+lint: $(VENV)/test  ## ruff and the workflows' schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 # Each step of the set-up leaves a stamp, so that the second run skips it.
 $(VENV)/python:
@@ -46,13 +57,19 @@ $(VENV)/python:
 
 $(VENV)/book: $(VENV)/python pyproject.toml constraints.txt
 	@echo "Installing what builds the site (about a minute, once)"
-	@$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['book'])")
+	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['book'])")
 	@touch $@
 
 $(VENV)/test: $(VENV)/book
 	@echo "Installing the package and what its tests need (a few minutes, once)"
-	@$(PIP) --editable '.[test]'
+	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[test]'
 	@touch $@
 
-clean:
+$(COLAB)/ready: $(VENV)/python tests/colab.txt
+	@echo "Making $(COLAB) with Colab's versions (a few minutes, once)"
+	@$(PYTHON) -m venv --clear $(COLAB)
+	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt
+	@touch $@
+
+clean:  ## remove what was built; the environments stay
 	rm -rf _build
