@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import math
+import operator
+import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pooch
 import torch
-from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
 #: The letters of a syllable in Unicode order: 19 initial consonants, 21 vowels, 28 finals of which the first is none.
@@ -108,6 +113,8 @@ def _positive(name: str, value: int) -> int:
 
 def digits() -> tuple[Tensor, Tensor]:
     """The 1,797 handwritten digits of scikit-learn: x (1797, 64) in [0, 1], flat 8×8 images, and y (1797,), 0 to 9."""
+    from sklearn.datasets import load_digits  # here, because it takes as long to import as torch
+
     x, y = load_digits(return_X_y=True)
     return torch.from_numpy(x).float() / 16, torch.from_numpy(y).long()
 
@@ -161,14 +168,11 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
         jungseong: index of the vowel in `JUNGSEONG`, 0 to 20.
         jongseong: index of the final in `JONGSEONG`, 0 to 27; 0 is none.
     """
-    for name, value, letters in (
-        ("choseong", choseong, CHOSEONG),
-        ("jungseong", jungseong, JUNGSEONG),
-        ("jongseong", jongseong, JONGSEONG),
-    ):
+    i, v, f = (operator.index(letter) for letter in (choseong, jungseong, jongseong))
+    for name, value, letters in (("choseong", i, CHOSEONG), ("jungseong", v, JUNGSEONG), ("jongseong", f, JONGSEONG)):
         if not 0 <= value < len(letters):
             raise ValueError(f"{name} must be 0 to {len(letters) - 1}, got {value}")
-    return chr(0xAC00 + (int(choseong) * len(JUNGSEONG) + int(jungseong)) * len(JONGSEONG) + int(jongseong))
+    return chr(0xAC00 + (i * len(JUNGSEONG) + v) * len(JONGSEONG) + f)
 
 
 def decompose(syllable: str) -> tuple[int, int, int]:
@@ -177,3 +181,156 @@ def decompose(syllable: str) -> tuple[int, int, int]:
         raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r}")
     rest, jongseong = divmod(ord(syllable) - 0xAC00, len(JONGSEONG))
     return *divmod(rest, len(JUNGSEONG)), jongseong
+
+
+# --- MNIST and Fashion-MNIST -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """Where a data set in the idx format of MNIST is found, and how its files are recognised."""
+
+    name: str
+    mirrors: tuple[str, ...]
+    #: file name: SHA-256 of the published .gz, SHA-256 of what is in it (the same however it was compressed)
+    files: dict[str, tuple[str, str]]
+
+    def cache(self) -> Path:
+        """The folder that keeps downloaded files; the variable COMPANION_DATA moves it."""
+        return Path(os.environ.get("COMPANION_DATA") or pooch.os_cache("companion")) / self.name
+
+    def load(self, split: str) -> tuple[Tensor, Tensor]:
+        if split not in ("train", "test"):
+            raise ValueError(f'split must be "train" or "test", got {split!r}')
+        images, labels = (self._find(file) for file in self.files if file.startswith(_PREFIX[split]))
+        x = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32)).div_(255)
+        return x, torch.from_numpy(labels.astype(np.int64))
+
+    def _find(self, file: str) -> np.ndarray:
+        """The array in `file`, from disk if it is there, otherwise from the first mirror that gives it."""
+        cache = self.cache()
+        published, content = self.files[file]
+        failures = []
+        for folder in (cache, _SYSTEM / self.name):
+            if (folder / file).exists():
+                try:
+                    return read_idx(folder / file, content)
+                except ValueError as error:
+                    failures.append(str(error))
+        for mirror in self.mirrors:
+            try:
+                # timeout: seconds to connect, seconds without a byte
+                download = pooch.HTTPDownloader(progressbar=True, timeout=(10, 30))
+                pooch.retrieve(mirror + file, f"sha256:{published}", fname=file, path=cache, downloader=download)
+                return read_idx(cache / file, content)
+            except (OSError, ValueError) as error:
+                failures.append(f"{mirror + file}: {error}")
+        raise FileNotFoundError(
+            f"{self.name}: {file} could not be loaded. What was tried:\n  "
+            + "\n  ".join(failures)
+            + f"\nWithout a network, put these files into {cache}\n  "
+            + "\n  ".join(self.files)
+            + "\nfrom any of these addresses, or name another folder in the variable COMPANION_DATA\n  "
+            + "\n  ".join(self.mirrors)
+        )
+
+
+_PREFIX = {"train": "train", "test": "t10k"}
+#: Debian's packages of data sets (dataset-fashion-mnist) put their files here.
+_SYSTEM = Path("/usr/share/datasets")
+_MNIST = _Archive(
+    "mnist",
+    ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    {
+        "train-images-idx3-ubyte.gz": (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    },
+)
+_FASHION_MNIST = _Archive(
+    "fashion-mnist",
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    {
+        "train-images-idx3-ubyte.gz": (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+    },
+)
+
+
+def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
+    """Handwritten digits (LeCun et al. 1998), downloaded once and checked.
+
+    Args:
+        split: "train", n = 60,000, or "test", n = 10,000.
+
+    Returns:
+        x: flat 28×28 images, shape (n, 784), in [0, 1]; y: digits, shape (n,).
+
+    Raises:
+        FileNotFoundError: no file and no network; the message says which files to put where.
+    """
+    return _MNIST.load(split)
+
+
+def fashion_mnist(split: str = "train") -> tuple[Tensor, Tensor]:
+    """Articles of clothing in ten classes (Xiao et al. 2017); same sizes, returns and errors as `mnist`.
+
+    Args:
+        split: "train" or "test".
+    """
+    return _FASHION_MNIST.load(split)
+
+
+def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
+    """The array of bytes in a gzipped idx file, the format of MNIST.
+
+    Args:
+        path: the file.
+        sha256: checksum that the uncompressed content must have.
+
+    Raises:
+        ValueError: the file is damaged, cut short, no idx file of bytes, or not the one with this checksum.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path} is not the published file: its content has another checksum")
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise ValueError(f"{path} is no idx file of bytes")
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4).tolist()
+    start = 4 + 4 * len(shape)
+    if len(content) - start != math.prod(shape):
+        raise ValueError(f"{path} holds {len(content) - start} bytes where its header promises {math.prod(shape)}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
