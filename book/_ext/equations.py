@@ -1,0 +1,285 @@
+r"""The book's numbered formulas and the tests that check them.
+
+A chapter numbers a displayed formula with `\tag{c.n}`; a test that checks it numerically carries
+`@pytest.mark.equation("c.n")`. This module finds both (`tests/test_equations.py` holds them to each other) and is the
+Sphinx extension that turns a tag into an anchor with a link to its tests, "(c.n)" in the prose into a link to the
+formula, and the page `equations` into the index of all of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.writers.html import HTMLTranslator
+
+TAG = re.compile(r"\s*\\tag\{([^}]*)\}")
+REFERENCE = re.compile(r"\((\d+\.\d+)\)")
+INDEX = "equations"
+SHOWN = 3
+UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
+LABEL = {"ko": "식 ({number})의 검사: {name}", "en": "Test of ({number}): {name}"}
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A displayed formula of a chapter; `number` is "2.3", `line` that of its tag."""
+
+    number: str
+    tex: str
+    chapter: str
+    line: int
+
+    @property
+    def anchor(self) -> str:
+        return f"eq-{self.number.replace('.', '-')}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A test marked as the check of a formula; `path` is relative to the repository."""
+
+    number: str
+    name: str
+    path: str
+    line: int
+
+
+def formulas(chapters: Path) -> list[Formula]:
+    """Every tagged formula, in order of appearance."""
+    found = []
+    for path in sorted(chapters.glob("*.md")):
+        text = _without_code(path.read_text())
+        for block in re.finditer(r"\$\$(.+?)\$\$", text, re.DOTALL):
+            for tag in TAG.finditer(block[1]):
+                tex = TAG.sub("", block[1]).strip()
+                line = text[: block.start(1) + tag.end()].count("\n") + 1
+                found.append(Formula(tag[1], tex, path.stem, line))
+    return found
+
+
+def checks(tests: Path) -> list[Check]:
+    """Every test that a mark declares to be the check of a formula, in order of file and line."""
+    found = []
+
+    def visit(node: ast.AST, owner: ast.AST | None, path: Path) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for decorator in node.decorator_list:
+                visit(decorator, node, path)
+            for child in node.body:
+                visit(child, node, path)
+            return
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.equation":
+            for argument in node.args:
+                if isinstance(argument, ast.Constant):
+                    place, name = (owner.lineno, owner.name) if owner else (node.lineno, path.stem)
+                    found.append(Check(argument.value, name, f"{tests.name}/{path.relative_to(tests)}", place))
+        for child in ast.iter_child_nodes(node):
+            visit(child, owner, path)
+
+    for path in sorted(tests.rglob("*.py")):
+        visit(ast.parse(path.read_text()), None, path)
+    return found
+
+
+def references(chapters: Path) -> Iterator[tuple[str, str, int]]:
+    """Every "(c.n)" in the prose, as (number, file name, line)."""
+    for path in sorted(chapters.glob("*.md")):
+        text = _blank(r"\$\$.+?\$\$|\$[^$\n]+\$", _without_code(path.read_text()))
+        for match in REFERENCE.finditer(text):
+            yield match[1], path.name, text[: match.start()].count("\n") + 1
+
+
+def problems(chapters: Path, tests: Path) -> list[str]:
+    """What is wrong between formulas, checks and references: one line each, none if all is well."""
+    found = []
+    listed = formulas(chapters)
+    numbers = [formula.number for formula in listed]
+    checked = checks(tests)
+    for path in sorted(chapters.glob("*.md")):
+        tagged = len(TAG.findall(_without_code(path.read_text())))
+        if tagged != sum(formula.chapter == path.stem for formula in listed):
+            found.append(f"{path.name}: a \\tag stands outside a displayed formula ($$ … $$)")
+    following: dict[str, int] = defaultdict(int)
+    places = set()
+    for formula in listed:
+        place = f"{formula.chapter}.md:{formula.line}"
+        following[formula.chapter] += 1
+        chapter = formula.chapter.split("-")[0].lstrip("0")
+        expected = f"{chapter}.{following[formula.chapter]}"
+        if not chapter.isdecimal():
+            found.append(f"{place}: only chapters number their formulas; remove \\tag{{{formula.number}}}")
+        elif numbers.count(formula.number) > 1:
+            found.append(f"{place}: ({formula.number}) is used more than once")
+        elif formula.number != expected:
+            found.append(f"{place}: ({formula.number}) should be ({expected}): chapter.number, in order of appearance")
+        elif formula.number not in {check.number for check in checked}:
+            found.append(
+                f'{place}: no test checks ({formula.number}): mark one @pytest.mark.equation("{formula.number}")'
+            )
+        if (formula.chapter, formula.tex) in places:
+            found.append(f"{place}: one displayed formula has two tags")
+        places.add((formula.chapter, formula.tex))
+    for check in checked:
+        if check.number not in numbers:
+            found.append(f"{check.path}:{check.line}: {check.name} checks ({check.number}), which no chapter has")
+    chapters_with_formulas = {number.split(".")[0] for number in numbers}
+    for number, name, line in references(chapters):
+        if number not in numbers and number.split(".")[0] in chapters_with_formulas:
+            found.append(f"{name}:{line}: ({number}) refers to a formula that no chapter has")
+    return found
+
+
+def _without_code(text: str) -> str:
+    """The text with its code cells, fenced blocks and code spans blanked, line by line as long as before."""
+    text = _blank(r"(?ms)^(```+)[^\n]*\n.*?^\1[ \t]*$", text)
+    return _blank(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", text)
+
+
+def _blank(pattern: str, text: str) -> str:
+    return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match[0]), text, flags=re.DOTALL)
+
+
+@lru_cache(1)
+def _registry(root: Path) -> tuple[dict[str, Formula], dict[str, list[Check]]]:
+    by_number = defaultdict(list)
+    for check in checks(root / "tests"):
+        by_number[check.number].append(check)
+    return {formula.number: formula for formula in formulas(root / "book" / "chapters")}, by_number
+
+
+def _title(folder: Path, chapter: str) -> str:
+    """The edition's title of a chapter."""
+    notebook = folder / f"{chapter}.ipynb"
+    if notebook.exists():
+        cells = json.loads(notebook.read_text())["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    else:
+        text = (folder / f"{chapter}.md").read_text()
+    heading = re.search(r"(?m)^# (.+)$", text)
+    return heading[1] if heading else chapter
+
+
+class formula(nodes.General, nodes.Element):
+    """A numbered formula: the mathematics and, beside it, its number and its checks."""
+
+
+class aside(nodes.General, nodes.TextElement):
+    """Number and checks of a formula."""
+
+
+class LinkEquations(SphinxTransform):
+    default_priority = 400
+
+    def apply(self) -> None:
+        self.root = Path(self.env.srcdir).parent.parent
+        self.known, self.tests = _registry(self.root)
+        for block in list(self.document.findall(nodes.math_block)):
+            self.number(block)
+        for text in list(self.document.findall(nodes.Text)):
+            self.link(text)
+        if self.env.docname == INDEX:
+            self.index()
+
+    def number(self, block: nodes.math_block) -> None:
+        tag = TAG.search(block.astext())
+        item = self.known.get(tag[1]) if tag else None
+        if item is None:
+            return
+        place = formula(ids=[item.anchor])
+        block.replace_self(place)
+        place += self.displayed(TAG.sub("", block.astext()).strip())
+        place += self.beside(item, f"#{item.anchor}")
+
+    def displayed(self, tex: str) -> nodes.math_block:
+        return nodes.math_block(tex, tex, nowrap=False, number=None, label=None, docname=self.env.docname)
+
+    def beside(self, item: Formula, target: str) -> aside:
+        place = aside()
+        place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
+        tests = self.tests[item.number]
+        for test in tests if len(tests) <= SHOWN else tests[:1]:
+            place += self.mark(test)
+        if len(tests) > SHOWN:
+            more = f"+{len(tests) - 1}"
+            place += nodes.reference("", more, refuri=f"{INDEX}.html#{item.anchor}", classes=["formula-check"])
+        return place
+
+    def mark(self, test: Check, text: str = "✓") -> nodes.reference:
+        label = LABEL[self.config.language].format(number=test.number, name=test.name)
+        link = nodes.reference("", text, refuri=self.source(test), classes=["formula-check"])
+        link["reftitle"] = label
+        return link
+
+    def source(self, test: Check) -> str:
+        theme = self.config.html_theme_options
+        return f"{theme['repository_url']}/blob/{theme['repository_branch']}/{test.path}#L{test.line}"
+
+    def link(self, text: nodes.Text) -> None:
+        node, inside = text.parent, []
+        while node is not None:
+            inside.append(node)
+            node = node.parent
+        if any(isinstance(node, UNTOUCHED) for node in inside):
+            return
+        parts, end = [], 0
+        for match in REFERENCE.finditer(text):
+            item = self.known.get(match[1])
+            if item is None:
+                continue
+            page = "" if item.chapter == self.env.docname else f"{item.chapter}.html"
+            parts.append(nodes.Text(text[end : match.start()]))
+            target = f"{page}#{item.anchor}"
+            parts.append(nodes.reference("", match[0], refuri=target, internal=True, classes=["formula-link"]))
+            end = match.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+    def index(self) -> None:
+        by_chapter = defaultdict(list)
+        for item in self.known.values():
+            by_chapter[item.chapter].append(item)
+        page = next(iter(self.document.findall(nodes.section)))
+        for chapter, items in by_chapter.items():
+            part = nodes.section(ids=[chapter])
+            part += nodes.title("", _title(Path(self.env.srcdir), chapter))
+            for item in items:
+                place = formula(ids=[item.anchor], classes=["formula-entry"])
+                place += self.displayed(item.tex)
+                place += self.beside(item, f"{chapter}.html#{item.anchor}")
+                part += place
+                names = nodes.bullet_list(classes=["formula-tests"])
+                for test in self.tests[item.number]:
+                    link = nodes.reference("", "", nodes.literal("", test.name), refuri=self.source(test))
+                    names += nodes.list_item("", nodes.paragraph("", "", link))
+                if names.children:
+                    part += names
+            page += part
+
+
+def visit_formula(self: HTMLTranslator, node: nodes.Element) -> None:
+    self.body.append(self.starttag(node, "div", CLASS="formula"))
+
+
+def visit_aside(self: HTMLTranslator, node: nodes.Element) -> None:
+    self.body.append(self.starttag(node, "div", CLASS="formula-aside"))
+
+
+def depart(self: HTMLTranslator, node: nodes.Element) -> None:
+    self.body.append("</div>\n")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_node(formula, html=(visit_formula, depart))
+    app.add_node(aside, html=(visit_aside, depart))
+    app.add_transform(LinkEquations)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

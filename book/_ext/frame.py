@@ -1,0 +1,156 @@
+"""What surrounds the text of a page: the switch to the other edition, buttons, descriptions for search engines,
+call-outs, live widgets, and the scripts and styles that serve them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+HERE = Path(__file__).resolve().parent
+STATIC = HERE.parent / "_static"
+COLAB = "https://colab.research.google.com/github"
+LOCALES = {"ko": "ko_KR", "en": "en_US"}
+
+TEXTS = {
+    "ko": {
+        "name": "한국어",
+        "switch": "한국어로 읽기",
+        "colab": "Colab에서 실행",
+        "download": "노트북 내려받기",
+        "menu": "차례",
+        "on_page": "이 쪽의 내용",
+        "no_script": "이 그림은 JavaScript를 켜면 움직인다.",
+        "copy": {
+            "copy": "복사",
+            "copy_to_clipboard": "복사",
+            "copy_success": "복사했다",
+            "copy_failure": "복사하지 못했다",
+        },
+    },
+    "en": {
+        "name": "English",
+        "switch": "Read in English",
+        "colab": "Run on Colab",
+        "download": "Download the notebook",
+        "menu": "Contents",
+        "on_page": "On this page",
+        "no_script": "This figure moves when JavaScript is on.",
+        "copy": None,
+    },
+}
+
+#: First word of a blockquote that the site dresses up as a call-out, and its kind.
+CALLOUTS = {
+    "바로잡기": "correction",
+    "correction": "correction",
+    "주의": "caution",
+    "caution": "caution",
+    "직관": "intuition",
+    "intuition": "intuition",
+    "참고": "note",
+    "note": "note",
+}
+
+
+class CallOuts(SphinxTransform):
+    """Blockquotes that start with a bold **Correction.**, **Caution.**, … become admonitions."""
+
+    default_priority = 300
+
+    def apply(self) -> None:
+        for quote in list(self.document.findall(nodes.block_quote)):
+            first = quote.children[0] if quote.children else None
+            if not isinstance(first, nodes.paragraph) or not isinstance(first.children[0], nodes.strong):
+                continue
+            label = first.children[0].astext().strip().rstrip(".:")
+            kind = CALLOUTS.get(label.split()[0].lower() if label else "")
+            if kind is None:
+                continue
+            strong = first.pop(0)
+            if strong.children and isinstance(strong.children[-1], nodes.Text):
+                strong.replace(strong.children[-1], nodes.Text(strong.children[-1].rstrip(" .:")))
+            if first.children and isinstance(first.children[0], nodes.Text):
+                first.replace(first.children[0], nodes.Text(first.children[0].lstrip()))
+            admonition = nodes.admonition("", nodes.title("", "", *strong.children), classes=["callout", kind])
+            admonition += quote.children if first.children else quote.children[1:]
+            quote.replace_self(admonition)
+
+
+def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    lang = app.config.language
+    other = next(name for name in TEXTS if name != lang)
+    theme = app.config.html_theme_options
+    source = Path(app.srcdir) / f"{pagename}.ipynb"
+    base = app.config.html_baseurl
+    page = f"{pagename}.html"
+
+    def address(edition: str) -> str:
+        return f"{base}{edition}/{page}" if base else f"../{edition}/{page}"
+
+    context["frame"] = {
+        **TEXTS[lang],
+        "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
+        "alternates": {**{name: address(name) for name in TEXTS}, "x-default": f"{base}" or "../index.html"},
+        "url": address(lang) if base else None,
+        "locale": LOCALES[lang],
+        "other_locale": LOCALES[other],
+        "description": _description(doctree) or app.config.html_title,
+    }
+    if source.exists():
+        owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
+        path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
+        context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
+        context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
+
+
+def _description(doctree: nodes.document | None) -> str:
+    """The page's first paragraph of prose, cut at a word."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 40:
+            return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
+    return ""
+
+
+def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for view in list(doctree.findall(nodes.raw)):
+        if "application/vnd.jupyter.widget-view+json" in view.astext():
+            note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
+            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", note, format="html"))
+
+
+def _configure(app: Sphinx, config) -> None:
+    config.html_static_path = [*config.html_static_path, str(STATIC)]
+    config.templates_path = [str(HERE / "templates"), *config.templates_path]
+    config.html_logo = config.html_favicon = str(STATIC / "logo.svg")
+    config.html_use_index = False
+
+
+def _finish(app: Sphinx, error: Exception | None) -> None:
+    """Copy buttons speak the page's language; what no page loads is not published."""
+    if error is not None:
+        return
+    static = Path(app.outdir) / "_static"
+    copy = TEXTS[app.config.language]["copy"]
+    if copy:
+        script = static / "copybutton.js"
+        script.write_text(
+            script.read_text().replace("const messages = {", f"const messages = {{'{app.config.language}': {copy},")
+        )
+    for pattern in ("**/*.map", "scripts/fontawesome.js*"):
+        for path in static.glob(pattern):
+            path.unlink()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", _configure)
+    app.connect("html-page-context", _page_context, priority=100)
+    app.connect("doctree-resolved", _explain_widgets)
+    app.connect("build-finished", _finish)
+    app.add_transform(CallOuts)
+    app.add_css_file("custom.css", priority=900)
+    app.add_js_file("page.js", loading_method="defer")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,151 @@
+"""Build the website: both editions, from the stored outputs, into `_build/html`.
+
+    python book/site.py
+
+Settings are those of `_config.yml`; where an edition differs, its entry under `editions` is merged over them. The new
+site replaces the old one only when both editions were built without a warning and every page of both is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import re
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTENSIONS = ROOT / "book" / "_ext"
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+
+
+class SiteError(Exception):
+    """The site cannot be built; the message says why and what to do."""
+
+
+def settings(root: Path = ROOT) -> dict[str, dict]:
+    """Jupyter Book's settings of each edition, {language: settings}."""
+    shared = yaml.safe_load((root / "_config.yml").read_text())
+    editions = shared.pop("editions")
+    return {lang: _merge(copy.deepcopy(shared), own) for lang, own in editions.items()}
+
+
+def pages(lang: str, root: Path = ROOT) -> list[str]:
+    """Names of the edition's pages in reading order.
+
+    Raises:
+        SiteError: if the table of contents or a page that it lists is missing.
+    """
+    folder = root / "book" / lang
+    contents = folder / "_toc.yml"
+    if not contents.exists():
+        raise SiteError(f"{contents.relative_to(root)} is missing: run `make notebooks`")
+    names = re.findall(r"(?m)^[-\s]*(?:root|file):\s*(\S+)", contents.read_text())
+    for name in names:
+        if not any((folder / f"{name}{suffix}").exists() for suffix in (".ipynb", ".md")):
+            raise SiteError(f"book/{lang}/_toc.yml lists {name}, which is missing: run `make notebooks`")
+    return names
+
+
+def build_edition(lang: str, root: Path, folder: Path) -> str:
+    """Build one edition into `folder`/html; returns the warnings and errors, empty when there are none."""
+    sys.path.insert(0, str(EXTENSIONS))
+    from jupyter_book.sphinx import build_sphinx
+
+    folder.mkdir()
+    config = folder / "_config.yml"
+    config.write_text(yaml.safe_dump(settings(root)[lang], allow_unicode=True))
+    problems = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(problems):
+        result = build_sphinx(
+            root / "book" / lang,
+            folder / "html",
+            noconfig=True,
+            path_config=config,
+            doctreedir=folder / "doctrees",
+            confoverrides={
+                "external_toc_path": str(root / "book" / lang / "_toc.yml"),
+                "latex_individualpages": False,
+            },
+            warningiserror=True,
+            keep_going=True,
+            quiet=True,
+        )
+    if result:
+        return re.sub(r"\x1b\[[0-9;]*m", "", problems.getvalue()).strip() or str(result)
+    missing = [name for name in pages(lang, root) if not (folder / "html" / f"{name}.html").exists()]
+    return f"no page came out of: {', '.join(missing)}" if missing else ""
+
+
+def build(root: Path = ROOT, target: Path | None = None) -> Path:
+    """Build both editions and the root page; returns the folder to serve.
+
+    Raises:
+        SiteError: if a page is missing or an edition does not build without a warning.
+    """
+    target = target or root / "_build" / "html"
+    languages = list(settings(root))
+    for lang in languages:
+        pages(lang, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="site-") as folder:
+        site = Path(folder) / "html"
+        site.mkdir()
+        with ProcessPoolExecutor(len(languages)) as pool:
+            jobs = {lang: pool.submit(build_edition, lang, root, Path(folder) / lang) for lang in languages}
+            for lang, job in jobs.items():
+                problems = job.result()
+                if problems:
+                    raise SiteError(f"the edition book/{lang} does not build:\n{problems}")
+                (Path(folder) / lang / "html").rename(site / lang)
+                print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
+        _write_root(site)
+        shutil.rmtree(target, ignore_errors=True)
+        site.rename(target)
+    return target
+
+
+def _write_root(site: Path) -> None:
+    """What both editions share: the page that picks the language, the page of lost readers, and MathJax."""
+    for page in (EXTENSIONS / "root").iterdir():
+        shutil.copy(page, site)
+    (site / ".nojekyll").touch()
+    import mathjax
+
+    source = Path(mathjax.__file__).parent / "static" / "mathjax"
+    for name in MATHJAX:
+        copier = shutil.copytree if (source / "es5" / name).is_dir() else shutil.copy
+        destination = site / "mathjax" / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        copier(source / "es5" / name, destination)
+    shutil.copy(source / "LICENSE", site / "mathjax")
+
+
+def _merge(settings: dict, own: dict) -> dict:
+    for key, value in own.items():
+        settings[key] = _merge(settings.get(key, {}), value) if isinstance(value, dict) else value
+    return settings
+
+
+def main() -> int:
+    start = time.perf_counter()
+    print("Building both editions", flush=True)
+    try:
+        target = build()
+    except SiteError as error:
+        print(f"make book: {error}", file=sys.stderr)
+        return 1
+    print(f"Done in {time.perf_counter() - start:.0f} s: {target.relative_to(ROOT)}/index.html")
+    print("To read it: make serve, then http://localhost:8000")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
