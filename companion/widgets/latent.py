@@ -21,7 +21,7 @@ class LatentWidget(Widget):
         sigma: standard deviation of x given z, in [0.1, 1].
         x: the observation, in [−5, 5].
         k: number of draws, in [1, 256]; the slider moves over powers of two.
-        proposal: "prior" draws from p(z), "gaussian" from the normal distribution with the posterior's mean and variance.
+        proposal: "prior" draws from p(z), "gaussian" from a normal distribution with the posterior's mean and variance.
         lang: "ko" or "en"; empty: the language of the page.
 
     Raises:

@@ -1,4 +1,4 @@
-// Chapter 2. x ~ N(μ, C) in the plane, C = w wᵀ + σ² I: PPCA with one latent dimension.
+// Chapter 2. x ~ N(μ, C) in the plane, C = WWᵀ + σ²I: PPCA with q = 1; W is here the list of its two entries.
 
 /** What the likelihood needs of the data: n, mean and covariance [s11, s12, s22] (divided by n). */
 export function statistics(x) {
@@ -8,17 +8,17 @@ export function statistics(x) {
   return { n, mean, S: [moment(0, 0), moment(0, 1), moment(1, 1)] };
 }
 
-/** Mean over the data of log N(x; μ, w wᵀ + σ² I). */
-export function logLikelihood({ mean, S }, { w, mu, sigma2 }) {
+/** Mean over the data of log N(x; μ, WWᵀ + σ²I). */
+export function logLikelihood({ mean, S }, { W, mu, sigma2 }) {
   const [d1, d2] = [mean[0] - mu[0], mean[1] - mu[1]];
   const [a, b, c] = [S[0] + d1 * d1, S[1] + d1 * d2, S[2] + d2 * d2]; // mean of (x − μ)(x − μ)ᵀ
-  const largest = w[0] * w[0] + w[1] * w[1] + sigma2; // eigenvalues of C: this one and σ²
-  const along = w[0] * w[0] * a + 2 * w[0] * w[1] * b + w[1] * w[1] * c;
-  const distance = (a + c - along / largest) / sigma2; // C⁻¹ = (I − w wᵀ / (wᵀw + σ²)) / σ²
+  const largest = W[0] * W[0] + W[1] * W[1] + sigma2; // eigenvalues of C: this one and σ²
+  const along = W[0] * W[0] * a + 2 * W[0] * W[1] * b + W[1] * W[1] * c;
+  const distance = (a + c - along / largest) / sigma2; // C⁻¹ = (I − WWᵀ / (WᵀW + σ²)) / σ²
   return -0.5 * (2 * Math.log(2 * Math.PI) + Math.log(largest * sigma2) + distance);
 }
 
-/** The parameters of greatest likelihood: w = (λ₁ − σ²)^½ u₁, σ² = λ₂, of the two signs of w the one nearer to `towards`. */
+/** The parameters of greatest likelihood: W = (λ₁ − σ²)^½ u₁, σ² = λ₂, of the two signs of W the one nearer to `towards`. */
 export function maximum({ mean, S }, towards = [1, 0]) {
   const [a, b, c] = S;
   const gap = Math.hypot(a - c, 2 * b); // λ₁ − λ₂
@@ -26,41 +26,41 @@ export function maximum({ mean, S }, towards = [1, 0]) {
   const angle = 0.5 * Math.atan2(2 * b, a - c);
   const u = [Math.cos(angle), Math.sin(angle)];
   const sign = u[0] * towards[0] + u[1] * towards[1] < 0 ? -1 : 1;
-  return { w: u.map((value) => sign * Math.sqrt(gap) * value), mu: [...mean], sigma2 };
+  return { W: u.map((value) => sign * Math.sqrt(gap) * value), mu: [...mean], sigma2 };
 }
 
-/** Mean wᵀ(x − μ) / (wᵀw + σ²) and variance σ² / (wᵀw + σ²) of z given x. */
-export function posterior(x, { w, mu, sigma2 }) {
-  const M = w[0] * w[0] + w[1] * w[1] + sigma2;
-  return { mean: (w[0] * (x[0] - mu[0]) + w[1] * (x[1] - mu[1])) / M, variance: sigma2 / M };
+/** Mean Wᵀ(x − μ) / M and variance σ² / M of z given x, with M = WᵀW + σ². */
+export function posterior(x, { W, mu, sigma2 }) {
+  const M = W[0] * W[0] + W[1] * W[1] + sigma2;
+  return { mean: (W[0] * (x[0] - mu[0]) + W[1] * (x[1] - mu[1])) / M, variance: sigma2 / M };
 }
 
-/** w E[z | x] + μ. */
+/** W E[z | x] + μ. */
 export function reconstruct(x, parameters) {
   const { mean } = posterior(x, parameters);
-  return [0, 1].map((j) => parameters.w[j] * mean + parameters.mu[j]);
+  return [0, 1].map((j) => parameters.W[j] * mean + parameters.mu[j]);
 }
 
 const PPCA_WORDS = {
   en: {
     figure: "Points in the plane and contours of the PPCA density",
     mu: "centre μ: arrow keys move it",
-    w: "tip of w: left and right turn it, up and down change its length",
+    w: "tip of W: left and right turn it, up and down change its length",
     sigma2: "variance of the noise σ²",
     mean: "mean",
     max: "maximum",
     jump: "Jump to the maximum",
-    projections: "segments from x to w E[z | x] + μ",
+    projections: "segments from x to W E[z | x] + μ",
   },
   ko: {
     figure: "평면 위의 점과 PPCA 밀도의 등고선",
     mu: "중심 μ: 화살표 키로 옮긴다",
-    w: "w의 끝: 좌우 화살표로 돌리고 위아래 화살표로 길이를 바꾼다",
+    w: "W의 끝: 좌우 화살표로 돌리고 위아래 화살표로 길이를 바꾼다",
     sigma2: "잡음의 분산 σ²",
     mean: "평균",
     max: "최댓값",
     jump: "최댓값으로 이동",
-    projections: "x에서 w E[z | x] + μ로 가는 선분",
+    projections: "x에서 W E[z | x] + μ로 가는 선분",
   },
 };
 
@@ -103,7 +103,7 @@ const ppcaTemplate = (t) => `
       <circle class="ring" r="11"/><circle class="centre" r="6.5"/></g>
     <g class="handle w" role="slider" tabindex="0" aria-label="${t.w}"><circle class="hit" r="22"/>
       <circle class="ring" r="13"/><circle class="tip" r="8.5"/></g>
-    <text class="name mu">μ</text><text class="name w">w</text>
+    <text class="name mu">μ</text><text class="name w">W</text>
   </svg>
   <div class="values">
     <span class="value blue"><span><span>${t.mean}</span> <span class="math">log <i>p</i>(<i>x</i>)</span></span>
@@ -116,11 +116,11 @@ const ppcaTemplate = (t) => `
     <div class="actions">
       <button id="jump">${t.jump}</button>
       <button id="projections" class="math" aria-label="${t.projections}"><span class="swatch">—</span>
-        <i>w</i> E[<i>z</i> | <i>x</i>] + <i>μ</i></button>
+        <i>W</i> E[<i>z</i> | <i>x</i>] + <i>μ</i></button>
     </div>
   </div>`;
 
-const NAMES = ["w", "mu", "sigma2"];
+const NAMES = ["W", "mu", "sigma2"];
 
 function buildPPCA(model, root, signal) {
   const t = dictionary(PPCA_WORDS, model.get("lang"));
@@ -131,7 +131,7 @@ function buildPPCA(model, root, signal) {
   const data = statistics(x);
   const best = maximum(data);
   const most = logLikelihood(data, best);
-  const parameters = () => Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
+  const parameters = () => ({ W: model.get("W").flat(), mu: model.get("mu"), sigma2: model.get("sigma2") });
   const view = frameOf(x);
 
   // σ² moves on a logarithmic scale, from a thousandth of the data's mean variance to four times it.
@@ -141,17 +141,18 @@ function buildPPCA(model, root, signal) {
 
   let box;
   let flight = 0;
-  const set = (values) => (cancelAnimationFrame(flight), save(model, values));
+  const store = (values) => save(model, values.W ? { ...values, W: values.W.map((value) => [value]) } : values);
+  const set = (values) => (cancelAnimationFrame(flight), store(values));
   const within = ([a, b]) => [clamp(a, box.x0, box.x1), clamp(b, box.y0, box.y1)];
   const moveCentre = (mu) => set({ mu: within(mu) });
-  const moveTip = (tip, mu = model.get("mu")) => set({ w: within(tip).map((value, j) => value - mu[j]) });
-  const tip = () => model.get("mu").map((value, j) => value + model.get("w")[j]);
+  const moveTip = (tip, mu = model.get("mu")) => set({ W: within(tip).map((value, j) => value - mu[j]) });
+  const tip = () => model.get("mu").map((value, j) => value + parameters().W[j]);
 
   draggable($(".handle.mu"), signal, () => model.get("mu"), ([a, b], right, down) => moveCentre([a + right / box.scale, b - down / box.scale]));
   draggable($(".handle.w"), signal, tip, ([a, b], right, down) => moveTip([a + right / box.scale, b - down / box.scale]));
   keys($(".handle.mu"), signal, (right, up) => moveCentre(model.get("mu").map((value, j) => value + (5 * [right, up][j]) / box.scale)));
   keys($(".handle.w"), signal, (right, up) => {
-    const [a, b] = model.get("w");
+    const [a, b] = parameters().W;
     const length = Math.max(Math.hypot(a, b) + (3 * up) / box.scale, 0);
     const angle = Math.atan2(b, a) - (right * Math.PI) / 90;
     const mu = model.get("mu");
@@ -161,7 +162,7 @@ function buildPPCA(model, root, signal) {
   $("#projections").addEventListener("click", () => save(model, { projections: !model.get("projections") }), { signal });
   $("#jump").addEventListener("click", () => {
     const from = parameters();
-    const to = maximum(data, from.w);
+    const to = maximum(data, from.W);
     const start = performance.now();
     const duration = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 600;
     const step = (now) => {
@@ -169,8 +170,8 @@ function buildPPCA(model, root, signal) {
       if (s === 1) return set(to);
       const part = s * s * (3 - 2 * s);
       const mix = (a, b) => a + part * (b - a);
-      save(model, {
-        w: from.w.map((value, j) => mix(value, to.w[j])),
+      store({
+        W: from.W.map((value, j) => mix(value, to.W[j])),
         mu: from.mu.map((value, j) => mix(value, to.mu[j])),
         sigma2: Math.exp(mix(Math.log(from.sigma2), Math.log(to.sigma2))),
       });
@@ -183,14 +184,14 @@ function buildPPCA(model, root, signal) {
 
   return (host) => {
     const now = parameters();
-    const { w, mu, sigma2 } = now;
+    const { W, mu, sigma2 } = now;
     const width = Math.max(host.clientWidth, 280);
     box = fit(view, width);
     const { X, Y, scale } = box;
     const value = logLikelihood(data, now);
-    const length = Math.hypot(...w);
+    const length = Math.hypot(...W);
     const [axis, noise] = [scale * Math.sqrt(length * length + sigma2), scale * Math.sqrt(sigma2)];
-    const angle = (-Math.atan2(w[1], w[0]) * 180) / Math.PI;
+    const angle = (-Math.atan2(W[1], W[0]) * 180) / Math.PI;
 
     put("svg", { height: box.height + 24 });
     put("clipPath rect", { x: box.left, y: 0, width: width - box.left, height: box.height });
@@ -200,15 +201,15 @@ function buildPPCA(model, root, signal) {
     put(".x2", { x: box.left + 8, y: 14 });
     put(".ellipse", { transform: `translate(${X(mu[0])} ${Y(mu[1])}) rotate(${angle}) scale(${axis} ${noise})` });
     const far = (4 * width) / scale / Math.max(length, 1e-9);
-    put(".subspace", { x1: X(mu[0] - far * w[0]), y1: Y(mu[1] - far * w[1]), x2: X(mu[0] + far * w[0]), y2: Y(mu[1] + far * w[1]) });
+    put(".subspace", { x1: X(mu[0] - far * W[0]), y1: Y(mu[1] - far * W[1]), x2: X(mu[0] + far * W[0]), y2: Y(mu[1] + far * W[1]) });
     put(".points", { d: x.map(([a, b]) => disc(X(a), Y(b), 2.6)).join("") });
     const images = model.get("projections") ? x.map((row) => reconstruct(row, now)) : [];
     put(".segments", { d: images.map(([a, b], i) => `M${X(x[i][0])} ${Y(x[i][1])}L${X(a)} ${Y(b)}`).join("") });
     put(".projected", { d: images.map(([a, b]) => disc(X(a), Y(b), 2.2)).join("") });
-    const [cx, cy, tx, ty] = [X(mu[0]), Y(mu[1]), X(mu[0] + w[0]), Y(mu[1] + w[1])];
+    const [cx, cy, tx, ty] = [X(mu[0]), Y(mu[1]), X(mu[0] + W[0]), Y(mu[1] + W[1])];
     put(".arrow", { x1: cx, y1: cy, x2: tx, y2: ty });
     put(".handle.mu", { transform: `translate(${cx} ${cy})`, "aria-valuenow": mu[0], "aria-valuetext": `μ = (${show(mu[0])}, ${show(mu[1])}), log p(x) = ${show(value)}` });
-    put(".handle.w", { transform: `translate(${tx} ${ty})`, "aria-valuenow": -angle, "aria-valuetext": `w = (${show(w[0])}, ${show(w[1])}), log p(x) = ${show(value)}` });
+    put(".handle.w", { transform: `translate(${tx} ${ty})`, "aria-valuenow": -angle, "aria-valuetext": `W = (${show(W[0])}, ${show(W[1])}), log p(x) = ${show(value)}` });
     const outward = length * scale > 1 ? [(tx - cx) / (length * scale), (ty - cy) / (length * scale)] : [1, 0];
     put("text.w", { x: tx + 20 * outward[0] - 6, y: ty + 20 * outward[1] + 5 });
     put("text.mu", { x: cx - 20 * outward[0] - 5, y: cy - 20 * outward[1] + 5 });
@@ -221,7 +222,7 @@ function buildPPCA(model, root, signal) {
     $("#sigma2-number").textContent = sigma2.toPrecision(2);
     put("#projections", { "aria-pressed": model.get("projections") });
     Object.assign(host.dataset, {
-      w: w.join(), mu: mu.join(), sigma2, projections: model.get("projections"),
+      w: W.join(), mu: mu.join(), sigma2, projections: model.get("projections"),
       logLikelihood: value, maximum: most, gap: most - value,
     });
   };
