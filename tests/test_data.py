@@ -233,6 +233,10 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
+def zipped(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -240,7 +244,7 @@ def sha256(content: bytes) -> str:
 IMAGES = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4) * 5
 LABELS = np.array([2, 0, 1], np.uint8)
 FILES = {
-    f"{split}-{what}-ubyte.gz": gzip.compress(idx(array), mtime=0)
+    f"{split}-{what}-ubyte.gz": zipped(idx(array))
     for split in ("train", "t10k")
     for what, array in (("images-idx3", IMAGES), ("labels-idx1", LABELS))
 }
@@ -375,6 +379,13 @@ def test_damaged_file_on_disk_is_named_and_replaced(small):
     assert (cache / name).read_bytes() == FILES[name]
 
 
+def test_other_content_on_disk_is_not_taken(small):
+    cache = small("good")
+    cache.mkdir(parents=True)
+    (cache / "train-images-idx3-ubyte.gz").write_bytes(zipped(idx(IMAGES[::-1])))
+    check_small(*data.mnist())
+
+
 def test_split_is_named():
     with pytest.raises(ValueError, match='"train" or "test"'):
         data.fashion_mnist("validation")
@@ -383,16 +394,17 @@ def test_split_is_named():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(idx(IMAGES))[:-12], "damaged or cut short"),
-        (gzip.compress(idx(IMAGES))[:-2], "damaged or cut short"),
+        (zipped(idx(IMAGES))[:40], "damaged or cut short"),
+        (zipped(idx(IMAGES))[:-2], "damaged or cut short"),
         (b"<html>not found</html>", "damaged or cut short"),
         (b"", "no idx file"),
-        (gzip.compress(idx(IMAGES)[:-1]), "holds 47 bytes where its header promises 48"),
-        (gzip.compress(idx(IMAGES) + b"x"), "holds 49 bytes where its header promises 48"),
-        (gzip.compress(idx(IMAGES)[:11]), "no idx file"),
-        (gzip.compress(b"\0\0\x0d\3" + idx(IMAGES)[4:]), "no idx file"),
-        (gzip.compress(b"PK\3\4" + bytes(60)), "no idx file"),
+        (zipped(idx(IMAGES)[:-1]), "holds 47 bytes where its header promises 48"),
+        (zipped(idx(IMAGES) + b"x"), "holds 49 bytes where its header promises 48"),
+        (zipped(idx(IMAGES)[:11]), "no idx file"),
+        (zipped(b"\0\0\x0d\3" + idx(IMAGES)[4:]), "no idx file"),
+        (zipped(b"PK\3\4" + bytes(60)), "no idx file"),
     ],
+    ids=range(9),
 )
 def test_broken_idx_files_are_named(tmp_path, content, reason):
     path = tmp_path / "broken.gz"
@@ -404,7 +416,7 @@ def test_broken_idx_files_are_named(tmp_path, content, reason):
 def test_idx_files_of_any_rank(tmp_path):
     path = tmp_path / "x.gz"
     for array in (LABELS, IMAGES, IMAGES.reshape(3, 2, 2, 4)):
-        path.write_bytes(gzip.compress(idx(array)))
+        path.write_bytes(zipped(idx(array)))
         assert np.array_equal(data.read_idx(path), array)
     with pytest.raises(ValueError, match="another checksum"):
         data.read_idx(path, "0" * 64)

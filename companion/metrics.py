@@ -1,0 +1,161 @@
+"""How good samples are, measured against data whose truth is known: Hangul, mixtures in the plane, Gaussians."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from companion.data import Hangul
+
+#: Entries of the largest distance table that is held at once (64 MB in float32).
+_TABLE = 2**24
+
+
+# --- Hangul ----------------------------------------------------------------------------------------------------------
+
+
+def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The syllable whose image is nearest to each sample, at constant memory.
+
+    Args:
+        x: samples, shape (n, d).
+        images: one image a syllable, shape (m, d), as `hangul().x`.
+
+    Returns:
+        index: rows of `images`, shape (n,); distance: root mean square difference per pixel, shape (n,).
+    """
+    _check_samples(x, images.shape[1])
+    half_norm = images.square().sum(dim=1) / 2
+    step = max(1, _TABLE // len(images))
+    index = torch.cat([(rows @ images.T - half_norm).argmax(dim=1) for rows in x.split(step)])
+    return index, (x - images[index]).square().mean(dim=1).sqrt()
+
+
+def legible_radius(images: Tensor, index: Tensor | None = None) -> Tensor:
+    """Half the distance of an image to the nearest other one, in root mean square per pixel.
+
+    Within this radius of an image no other image is as near: the balls do not overlap.
+
+    Args:
+        images: different images, shape (m, d).
+        index: rows of `images` whose radius is wanted, shape (n,); all by default.
+    """
+    if len(images) < 2:
+        raise ValueError("images must hold at least two images, otherwise none has a neighbour")
+    index = torch.arange(len(images), device=images.device) if index is None else index
+    half_norm = images.square().sum(dim=1) / 2
+    neighbour = []
+    for rows in index.split(max(1, _TABLE // len(images))):
+        score = images[rows] @ images.T - half_norm
+        neighbour.append(score.scatter_(1, rows[:, None], -math.inf).argmax(dim=1))
+    return (images[index] - images[torch.cat(neighbour)]).square().mean(dim=1).sqrt() / 2
+
+
+@dataclass(frozen=True)
+class HangulScore:
+    """What `hangul_score` counts.
+
+    Attributes:
+        legible: share of the samples that are legible.
+        distinct: number of different syllables among the legible samples.
+        held_out: share of held-out syllables among the legible samples; NaN if there are none.
+    """
+
+    legible: float
+    distinct: int
+    held_out: float
+
+
+def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore:
+    """Count the syllables among generated images; a sample is legible within `factor` × `legible_radius` of one.
+
+    A model that composes letters reaches the held-out share of the data, 10 %; one that memorises reaches 0.
+
+    Args:
+        x: samples, shape (n, d), on the scale of `data.x`.
+        data: all syllables and which of them the model never saw.
+        factor: 1 leaves no doubt which syllable a sample is; larger is more lenient.
+    """
+    index, distance = nearest_syllable(x, data.x)
+    legible = index[distance < factor * legible_radius(data.x, index)]
+    return HangulScore(
+        legible=len(legible) / len(x),
+        distinct=len(legible.unique()),
+        held_out=torch.isin(legible, data.held_out).double().mean().item(),
+    )
+
+
+# --- mixtures in the plane -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModeScore:
+    """What `mode_score` counts.
+
+    Attributes:
+        captured: number of modes with at least one high-quality sample.
+        high_quality: share of the samples within three standard deviations of a mode.
+        reverse_kl: KL(samples ‖ uniform) between histograms over the modes, in nats.
+    """
+
+    captured: int
+    high_quality: float
+    reverse_kl: float
+
+
+def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
+    """Mode coverage of samples from an equal mixture, by the protocol of PacGAN (Lin et al. 2018).
+
+    Every sample counts for its nearest mode in the histogram, and is of high quality within three standard deviations.
+
+    Args:
+        x: samples, shape (n, d).
+        modes: centres of the mixture, shape (k, d), as `ring_modes()`.
+        std: standard deviation of each Gaussian.
+    """
+    _check_samples(x, modes.shape[1])
+    distance, nearest = torch.cdist(x, modes, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+    good = distance <= 3 * std
+    p = nearest.bincount(minlength=len(modes)).double() / len(x)
+    return ModeScore(
+        captured=len(nearest[good].unique()),
+        high_quality=good.double().mean().item(),
+        reverse_kl=math.log(len(modes)) + torch.special.xlogy(p, p).sum().item(),
+    )
+
+
+# --- Gaussians -------------------------------------------------------------------------------------------------------
+
+
+def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
+    """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), a squared length.
+
+    The symmetric form needs eigenvalues of symmetric matrices only and stays real for singular covariances
+    (Dowson & Landau 1982).
+
+    Args:
+        mean_1, mean_2: shape (d,).
+        cov_1, cov_2: shape (d, d), symmetric, positive semidefinite.
+    """
+    mean_1, cov_1, mean_2, cov_2 = (value.double() for value in (mean_1, cov_1, mean_2, cov_2))
+    values, vectors = torch.linalg.eigh(cov_1)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_2 @ root).clamp(min=0).sqrt().sum()
+    return ((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross).item()
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, d) and (m, d), n, m ≥ 2."""
+    _check_samples(x, y.shape[1])
+    for name, samples in (("x", x), ("y", y)):
+        if len(samples) < 2:
+            raise ValueError(f"{name} must hold at least two samples to have a covariance")
+    return gaussian_frechet(x.double().mean(dim=0), x.double().T.cov(), y.double().mean(dim=0), y.double().T.cov())
+
+
+def _check_samples(x: Tensor, dim: int) -> None:
+    if x.ndim != 2 or len(x) == 0 or x.shape[1] != dim:
+        raise ValueError(f"x must be samples of shape (n, {dim}) with n ≥ 1, got {tuple(x.shape)}")

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from companion import metrics
+from companion.data import Hangul, grid, grid_modes, hangul, ring, ring_modes
+
+
+@pytest.fixture(scope="module")
+def syllables() -> Hangul:
+    return hangul()
+
+
+# --- Hangul ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [metrics._TABLE, 100_000, 1])
+def test_nearest_syllable_agrees_with_scikit_learn(monkeypatch, syllables, table):
+    monkeypatch.setattr(metrics, "_TABLE", table)
+    images = syllables.x[::20]
+    x = torch.rand(50, 256)
+    index, distance = metrics.nearest_syllable(x, images)
+    expected, neighbour = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(images.double()).kneighbors(x.double())
+    assert np.array_equal(index, neighbour[:, 0])
+    assert np.allclose(distance, expected[:, 0] / 16, rtol=1e-5)  # 16 = √256 pixels
+
+
+def test_nearest_syllable_finds_each_one_again(syllables):
+    every = torch.arange(0, 11172, 4)
+    index, distance = metrics.nearest_syllable(syllables.x[every], syllables.x)
+    assert torch.equal(index, every)
+    assert torch.equal(distance, torch.zeros(len(every)))
+
+
+@pytest.mark.parametrize("table", [metrics._TABLE, 10_000])
+def test_legible_radius_agrees_with_scikit_learn(monkeypatch, syllables, table):
+    monkeypatch.setattr(metrics, "_TABLE", table)
+    images = syllables.x[:1500]
+    expected = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(images.double()).kneighbors()[0][:, 0] / 16 / 2
+    assert np.allclose(metrics.legible_radius(images), expected, rtol=1e-5)
+    index = torch.tensor([7, 1499, 7])
+    assert np.allclose(metrics.legible_radius(images, index), expected[index], rtol=1e-5)
+    with pytest.raises(ValueError, match="at least two"):
+        metrics.legible_radius(images[:1])
+
+
+def test_within_the_radius_there_is_no_doubt(syllables):
+    index = torch.randperm(11172)[:2000]
+    noise = torch.randn(2000, 256)
+    noise *= (0.99 * metrics.legible_radius(syllables.x, index) / noise.square().mean(dim=1).sqrt())[:, None]
+    assert torch.equal(metrics.nearest_syllable(syllables.x[index] + noise, syllables.x)[0], index)
+
+
+def test_hangul_score_counts(syllables):
+    first = metrics.hangul_score(syllables.x[:3000], syllables)
+    assert first == metrics.HangulScore(1.0, 3000, (syllables.held_out < 3000).sum().item() / 3000)
+    memorised = syllables.x[syllables.train[torch.randint(len(syllables.train), (500,))]]
+    assert metrics.hangul_score(memorised, syllables).held_out == 0
+    mixed = torch.cat(
+        [syllables.x[syllables.held_out[:1]].repeat(3, 1), syllables.x[syllables.train[:2]], torch.rand(5, 256)]
+    )
+    assert metrics.hangul_score(mixed, syllables) == metrics.HangulScore(legible=0.5, distinct=3, held_out=3 / 5)
+    nothing = metrics.hangul_score(torch.rand(20, 256), syllables)
+    assert (nothing.legible, nothing.distinct) == (0, 0)
+    assert math.isnan(nothing.held_out)
+
+
+def test_factor_widens_what_is_legible(syllables):
+    radius = metrics.legible_radius(syllables.x, torch.arange(200))
+    step = torch.ones(256) * 1.5  # one and a half radii away from each image, all in one direction
+    x = syllables.x[:200] + radius[:, None] * step
+    assert metrics.hangul_score(x, syllables).legible < 0.1
+    assert metrics.hangul_score(x, syllables, factor=1.6).legible > 0.9
+
+
+# --- mixtures in the plane -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("draw", "modes", "std"), [(ring, ring_modes(), 0.01), (grid, grid_modes(), 0.05)])
+def test_mode_score_of_the_truth(draw, modes, std):
+    n = 10_000
+    score = metrics.mode_score(draw(n), modes, std)
+    assert score.captured == len(modes)
+    good = 1 - math.exp(-9 / 2)  # chi-squared with two degrees of freedom, at 3²
+    assert abs(score.high_quality - good) < 4 * math.sqrt(good * (1 - good) / n)
+    # 2 n KL is asymptotically chi-squared with k − 1 degrees of freedom
+    degrees = len(modes) - 1
+    assert 0 < 2 * n * score.reverse_kl < degrees + 5 * math.sqrt(2 * degrees)
+
+
+def test_mode_score_of_collapsed_samples():
+    modes = ring_modes(8)
+    x = torch.cat([modes[0].repeat(3, 1), modes[1][None]])
+    score = metrics.mode_score(x, modes, 0.01)
+    assert (score.captured, score.high_quality) == (2, 1)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert score.reverse_kl == pytest.approx(math.log(8) - entropy, abs=1e-12)
+
+
+def test_three_standard_deviations_make_quality():
+    modes = grid_modes()
+    direction = torch.tensor([0.6, 0.8]) * 0.05
+    inside, outside = modes + 2.99 * direction, modes + 3.01 * direction
+    assert metrics.mode_score(inside, modes, 0.05) == metrics.ModeScore(25, 1.0, pytest.approx(0, abs=1e-12))
+    assert metrics.mode_score(outside, modes, 0.05) == metrics.ModeScore(0, 0.0, pytest.approx(0, abs=1e-12))
+
+
+# --- Gaussians -------------------------------------------------------------------------------------------------------
+
+
+def covariance(dim: int, rank: int) -> torch.Tensor:
+    factor = torch.randn(dim, rank, dtype=torch.float64)
+    return factor @ factor.T
+
+
+def test_frechet_of_isotropic_gaussians():
+    mean = torch.arange(5.0)
+    for a, b in ((1.0, 4.0), (2.0, 2.0), (0.0, 9.0), (1e-12, 1e-12), (1e8, 1e8)):
+        value = metrics.gaussian_frechet(mean, a * torch.eye(5), mean + 2, b * torch.eye(5))
+        assert value == pytest.approx(5 * 4 + 5 * (math.sqrt(a) - math.sqrt(b)) ** 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("rank", [6, 2])
+def test_frechet_agrees_with_scipy_and_is_symmetric(rank):
+    cov_1, cov_2 = covariance(6, 6), covariance(6, rank)
+    mean_1, mean_2 = torch.randn(6), torch.randn(6)
+    product = torch.from_numpy(scipy.linalg.sqrtm((cov_1 @ cov_2 + 1e-14 * torch.eye(6)).numpy()).real)
+    expected = (mean_1 - mean_2).double().square().sum() + (cov_1 + cov_2 - 2 * product).trace()
+    value = metrics.gaussian_frechet(mean_1, cov_1, mean_2, cov_2)
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    assert value == pytest.approx(metrics.gaussian_frechet(mean_2, cov_2, mean_1, cov_1), rel=1e-6)
+
+
+def test_frechet_distance_of_samples_to_a_scaled_and_shifted_copy():
+    x = torch.randn(100, 4) @ torch.randn(4, 4)
+    shift = torch.tensor([1.0, -2, 0, 3])
+    mean, variance = x.double().mean(dim=0), x.double().var(dim=0)
+    for scale in (1.0, 0.5, 3.0):  # the optimal transport is x → scale x + shift
+        expected = ((scale - 1) * mean + shift).square().sum() + (scale - 1) ** 2 * variance.sum()
+        assert metrics.frechet_distance(x, scale * x + shift) == pytest.approx(expected.item(), rel=1e-5)
+    assert abs(metrics.frechet_distance(x, x)) < 1e-9
+
+
+def test_frechet_distance_with_fewer_samples_than_dimensions():
+    x = torch.randn(5, 40)
+    assert abs(metrics.frechet_distance(x, x)) < 1e-5
+    assert metrics.frechet_distance(x, x + 1) == pytest.approx(40, rel=1e-5)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x", [torch.rand(256), torch.rand(3, 784), torch.rand(0, 256), torch.rand(2, 16, 16)])
+def test_samples_of_a_wrong_shape(syllables, x):
+    with pytest.raises(ValueError, match=r"x must be samples of shape \(n, 256\)"):
+        metrics.hangul_score(x, syllables)
+    with pytest.raises(ValueError, match="x must be samples"):
+        metrics.mode_score(x, ring_modes(), 0.01)
+    with pytest.raises(ValueError, match="x must be samples"):
+        metrics.frechet_distance(x, syllables.x)
+
+
+def test_one_sample_has_no_covariance():
+    with pytest.raises(ValueError, match="y must hold at least two samples"):
+        metrics.frechet_distance(torch.rand(5, 3), torch.rand(1, 3))
