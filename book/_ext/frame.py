@@ -3,11 +3,15 @@ call-outs, live widgets, and the scripts and styles that serve them."""
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.writers.html import HTMLTranslator
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
@@ -23,6 +27,7 @@ TEXTS = {
         "menu": "차례",
         "on_page": "이 쪽의 내용",
         "no_script": "이 그림은 JavaScript를 켜면 움직인다.",
+        "hidden": {"source": "코드", "content": "코드와 결과", "output": "결과", "outputs": "결과"},
         "copy": {
             "copy": "복사",
             "copy_to_clipboard": "복사",
@@ -38,6 +43,7 @@ TEXTS = {
         "menu": "Contents",
         "on_page": "On this page",
         "no_script": "This figure moves when JavaScript is on.",
+        "hidden": {"source": "Code", "content": "Code and output", "output": "Output", "outputs": "Output"},
         "copy": None,
     },
 }
@@ -62,21 +68,37 @@ class CallOuts(SphinxTransform):
 
     def apply(self) -> None:
         for quote in list(self.document.findall(nodes.block_quote)):
-            first = quote.children[0] if quote.children else None
-            if not isinstance(first, nodes.paragraph) or not isinstance(first.children[0], nodes.strong):
+            first = quote.next_node(nodes.paragraph)
+            words = [node for node in first.children if node.astext()] if first is not None else []
+            if not words or not isinstance(words[0], nodes.strong):
                 continue
-            label = first.children[0].astext().strip().rstrip(".:")
-            kind = CALLOUTS.get(label.split()[0].lower() if label else "")
+            title = words[0].astext().rstrip(" .:")
+            kind = CALLOUTS.get(re.split(r"\W", title)[0].lower())
             if kind is None:
                 continue
-            strong = first.pop(0)
-            if strong.children and isinstance(strong.children[-1], nodes.Text):
-                strong.replace(strong.children[-1], nodes.Text(strong.children[-1].rstrip(" .:")))
-            if first.children and isinstance(first.children[0], nodes.Text):
-                first.replace(first.children[0], nodes.Text(first.children[0].lstrip()))
-            admonition = nodes.admonition("", nodes.title("", "", *strong.children), classes=["callout", kind])
-            admonition += quote.children if first.children else quote.children[1:]
+            first.children = words[1:]
+            if len(words) > 1 and isinstance(words[1], nodes.Text):
+                first.replace(words[1], nodes.Text(words[1].lstrip()))
+            admonition = nodes.admonition("", nodes.title("", title), classes=["callout", f"callout-{kind}"])
+            admonition += quote.children if len(words) > 1 else quote.children[1:]
             quote.replace_self(admonition)
+
+
+class HiddenCells(SphinxTransform):
+    """A hidden cell that starts with `#@title 풀이 · Solution 2.1` is called 풀이 2.1 or Solution 2.1, as on Colab."""
+
+    default_priority = 300
+
+    def apply(self) -> None:
+        for cell in self.document.findall(nodes.container):
+            code = cell.next_node(nodes.literal_block)
+            title = (
+                re.match(r"#@title (\S+) · (.+)", code.astext()) if code is not None and "prompt_show" in cell else None
+            )
+            if title:
+                korean, english = title.groups()
+                number = re.sub(r"^\S+", "", english)
+                cell["prompt_show"] = korean + number if self.config.language == "ko" else english
 
 
 def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
@@ -122,10 +144,20 @@ def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None
             view.parent.insert(view.parent.index(view) + 1, nodes.raw("", note, format="html"))
 
 
+def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
+    label = TEXTS[self.config.language]["hidden"].get(node["prompt_show"], node["prompt_show"])
+    self.body.append(self.starttag(node, "details", CLASS="hide"))
+    self.body.append(f"<summary>{html.escape(label)}</summary>\n")
+
+
+def _depart_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
+    self.body.append("</details>\n")
+
+
 def _configure(app: Sphinx, config) -> None:
     config.html_static_path = [*config.html_static_path, str(STATIC)]
     config.templates_path = [str(HERE / "templates"), *config.templates_path]
-    config.html_logo = config.html_favicon = str(STATIC / "logo.svg")
+    config.html_favicon = str(STATIC / "logo.svg")
     config.html_use_index = False
 
 
@@ -151,6 +183,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", _explain_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
+    app.add_transform(HiddenCells)
+    app.add_node(HideCodeCellNode, override=True, html=(_visit_hidden, _depart_hidden))
     app.add_css_file("custom.css", priority=900)
     app.add_js_file("page.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,9 +6,18 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
-// A formula wider than the column scrolls: let the keyboard reach it.
-addEventListener("load", () => {
-  for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .table-wrapper")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+// What is wider than the column scrolls: show that it does, and let the keyboard reach it.
+function markScrolling() {
+  for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
+    const rest = box.scrollWidth - box.clientWidth;
+    if (rest <= 1) continue;
+    box.tabIndex = 0;
+    const update = () => box.classList.toggle("scrolls", box.scrollLeft < rest - 4);
+    box.addEventListener("scroll", update, { passive: true });
+    update();
   }
-});
+}
+addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(markScrolling));
+
+// Paper has no buttons: print what is folded.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
