@@ -23,7 +23,7 @@ text { fill: currentColor; font-size: 15px; }
 i, .i { font-style: italic; }
 sub { font-size: 0.7em; line-height: 0; }
 .axis { stroke: currentColor; stroke-opacity: 0.4; fill: none; shape-rendering: crispEdges; }
-.handle { cursor: grab; outline: none; touch-action: none; }
+.handle { cursor: grab; outline: none; }
 .handle:active { cursor: grabbing; }
 .handle .ring { fill: none; stroke: currentColor; stroke-width: 2; opacity: 0; }
 .handle:focus-visible .ring { opacity: 1; }
@@ -149,6 +149,10 @@ function save(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
   model.save_changes();
 }
+
+/** A finger on `element` drags it and does not scroll; within an SVG, CSS touch-action would not say so. */
+const grip = (element, signal) =>
+  element.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false, signal });
 
 /** Drag `element`: `begin(event)` returns what `move` gets, with the pixels moved since. */
 function draggable(element, signal, begin, move) {

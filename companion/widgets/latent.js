@@ -188,6 +188,7 @@ function buildLatent(model, root, signal) {
   const perPixel = () => (2 * WIDEST.x) / box.height;
   const xAt = (event) => WIDEST.x - (event.clientY - svg.getBoundingClientRect().top - box.top) * perPixel();
   const drag = (start, _, down) => moveTo(start - down * perPixel());
+  grip(handle, signal);
   draggable(handle, signal, () => model.get("x"), drag);
   draggable(frame, signal, (event) => (event.pointerType === "mouse" ? (moveTo(xAt(event)), model.get("x")) : undefined), drag);
   frame.addEventListener("click", (event) => moveTo(xAt(event)), { signal }); // a finger scrolls here, but a tap counts

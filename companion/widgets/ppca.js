@@ -143,11 +143,15 @@ function buildPPCA(model, root, signal) {
   let flight = 0;
   const store = (values) => save(model, values.W ? { ...values, W: values.W.map((value) => [value]) } : values);
   const set = (values) => (cancelAnimationFrame(flight), store(values));
-  const within = ([a, b]) => [clamp(a, box.x0, box.x1), clamp(b, box.y0, box.y1)];
-  const moveCentre = (mu) => set({ mu: within(mu) });
+  const within = ([a, b], [c, d] = [0, 0]) => [
+    clamp(a, box.x0 - Math.min(c, 0), box.x1 - Math.max(c, 0)),
+    clamp(b, box.y0 - Math.min(d, 0), box.y1 - Math.max(d, 0)),
+  ]; // so that the point and, if there is one, the tip of the arrow from it stay in sight
+  const moveCentre = (mu) => set({ mu: within(mu, parameters().W) });
   const moveTip = (tip, mu = model.get("mu")) => set({ W: within(tip).map((value, j) => value - mu[j]) });
   const tip = () => model.get("mu").map((value, j) => value + parameters().W[j]);
 
+  for (const handle of root.querySelectorAll(".handle")) grip(handle, signal);
   draggable($(".handle.mu"), signal, () => model.get("mu"), ([a, b], right, down) => moveCentre([a + right / box.scale, b - down / box.scale]));
   draggable($(".handle.w"), signal, tip, ([a, b], right, down) => moveTip([a + right / box.scale, b - down / box.scale]));
   keys($(".handle.mu"), signal, (right, up) => moveCentre(model.get("mu").map((value, j) => value + (5 * [right, up][j]) / box.scale)));
