@@ -8,15 +8,14 @@ site replaces the old one only when both editions were built without a warning a
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
+import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -54,34 +53,29 @@ def pages(lang: str, root: Path = ROOT) -> list[str]:
     return names
 
 
-def build_edition(lang: str, root: Path, folder: Path) -> str:
-    """Build one edition into `folder`/html; returns the warnings and errors, empty when there are none."""
+def build_edition(lang: str, root: Path, folder: Path) -> bool:
+    """Build one edition into `folder`/html; returns whether all went well, after saying on stderr what did not."""
     sys.path.insert(0, str(EXTENSIONS))
     from jupyter_book.sphinx import build_sphinx
 
     folder.mkdir()
     config = folder / "_config.yml"
     config.write_text(yaml.safe_dump(settings(root)[lang], allow_unicode=True))
-    problems = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(problems):
-        result = build_sphinx(
-            root / "book" / lang,
-            folder / "html",
-            noconfig=True,
-            path_config=config,
-            doctreedir=folder / "doctrees",
-            confoverrides={
-                "external_toc_path": str(root / "book" / lang / "_toc.yml"),
-                "latex_individualpages": False,
-            },
-            warningiserror=True,
-            keep_going=True,
-            quiet=True,
-        )
-    if result:
-        return re.sub(r"\x1b\[[0-9;]*m", "", problems.getvalue()).strip() or str(result)
+    failed = build_sphinx(
+        root / "book" / lang,
+        folder / "html",
+        noconfig=True,
+        path_config=config,
+        doctreedir=folder / "doctrees",
+        confoverrides={"external_toc_path": str(root / "book" / lang / "_toc.yml"), "latex_individualpages": False},
+        warningiserror=True,
+        keep_going=True,
+        quiet=True,
+    )
     missing = [name for name in pages(lang, root) if not (folder / "html" / f"{name}.html").exists()]
-    return f"no page came out of: {', '.join(missing)}" if missing else ""
+    if missing and not failed:
+        print(f"no page came out of {', '.join(missing)}", file=sys.stderr)
+    return not failed and not missing
 
 
 def build(root: Path = ROOT, target: Path | None = None) -> Path:
@@ -98,18 +92,28 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="site-") as folder:
         site = Path(folder) / "html"
         site.mkdir()
-        with ProcessPoolExecutor(len(languages)) as pool:
-            jobs = {lang: pool.submit(build_edition, lang, root, Path(folder) / lang) for lang in languages}
-            for lang, job in jobs.items():
-                problems = job.result()
-                if problems:
-                    raise SiteError(f"the edition book/{lang} does not build:\n{problems}")
-                (Path(folder) / lang / "html").rename(site / lang)
-                print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
+        jobs = {lang: _start(lang, root, Path(folder) / lang) for lang in languages}
+        said = {lang: job.communicate()[0] for lang, job in jobs.items()}
+        for lang, job in jobs.items():
+            if job.returncode:
+                raise SiteError(f"the edition book/{lang} does not build:\n{said[lang].strip()}")
+            (Path(folder) / lang / "html").rename(site / lang)
+            print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
         _write_root(site)
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
     return target
+
+
+def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
+    """A process of its own for each edition: they run side by side, and Sphinx keeps its state to itself."""
+    return subprocess.Popen(
+        [sys.executable, __file__, lang, root, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
 
 
 def _write_root(site: Path) -> None:
@@ -148,4 +152,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 4:  # one edition, started by `build`
+        sys.exit(not build_edition(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
     sys.exit(main())

@@ -92,9 +92,9 @@ class HiddenCells(SphinxTransform):
     def apply(self) -> None:
         for cell in self.document.findall(nodes.container):
             code = cell.next_node(nodes.literal_block)
-            title = (
-                re.match(r"#@title (\S+) · (.+)", code.astext()) if code is not None and "prompt_show" in cell else None
-            )
+            if code is None or "prompt_show" not in cell:
+                continue
+            title = re.match(r"#@title (\S+) · (.+)", code.astext())
             if title:
                 korean, english = title.groups()
                 number = re.sub(r"^\S+", "", english)
@@ -106,7 +106,7 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
     other = next(name for name in TEXTS if name != lang)
     theme = app.config.html_theme_options
     source = Path(app.srcdir) / f"{pagename}.ipynb"
-    base = app.config.html_baseurl
+    base = app.config.site_url
     page = f"{pagename}.html"
 
     def address(edition: str) -> str:
@@ -115,7 +115,7 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
     context["frame"] = {
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
-        "alternates": {**{name: address(name) for name in TEXTS}, "x-default": f"{base}" or "../index.html"},
+        "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
         "url": address(lang) if base else None,
         "locale": LOCALES[lang],
         "other_locale": LOCALES[other],
@@ -178,6 +178,7 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
     app.connect("doctree-resolved", _explain_widgets)
