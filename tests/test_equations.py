@@ -1,0 +1,120 @@
+"""Every numbered formula has a test that checks it, and every such test a formula."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import equations  # noqa: E402
+
+CHAPTER = """\
+# 1. A chapter
+
+By (1.1) and by `(1.9)`, not by $f(1.9)$, whatever a cell prints:
+
+```python
+print("(1.9) $$ x \\\\tag{1.9} $$")
+```
+
+$$ p(x) = 1 \\tag{1.1} $$
+
+$$
+\\begin{aligned}
+p(x) &= a \\\\
+     &= b
+\\end{aligned} \\tag{1.2}
+$$
+"""
+TESTS = """\
+import pytest
+
+@pytest.mark.equation("1.1")
+def test_first():
+    pass
+
+@pytest.mark.slow
+@pytest.mark.equation("1.2", "1.1")
+class TestBoth:
+    def test_inside(self):
+        pass
+
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.equation("1.2"))])
+def test_parameters(k):
+    pass
+"""
+
+
+@pytest.fixture
+def book(tmp_path: Path):
+    """Writes a chapter and its tests; returns what the registry finds wrong with them."""
+
+    def problems(chapter: str = CHAPTER, tests: str = TESTS, name: str = "01-a") -> list[str]:
+        for folder, file, text in (("chapters", f"{name}.md", chapter), ("tests", "test_a.py", tests)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / file).write_text(text)
+        return equations.problems(tmp_path / "chapters", tmp_path / "tests")
+
+    return problems
+
+
+def test_the_book_and_its_tests_agree() -> None:
+    assert equations.problems(ROOT / "book" / "chapters", ROOT / "tests") == []
+
+
+def test_formulas_are_found_with_their_place(book, tmp_path: Path) -> None:
+    assert book() == []
+    first, second = equations.formulas(tmp_path / "chapters")
+    assert (first.number, first.tex, first.line, first.anchor) == ("1.1", "p(x) = 1", 9, "eq-1-1")
+    assert second.tex.startswith(r"\begin{aligned}")
+    assert "tag" not in second.tex
+    assert second.line == 15
+
+
+def test_checks_are_found_with_the_line_of_the_test(book, tmp_path: Path) -> None:
+    book()
+    found = [(check.number, check.name, check.line) for check in equations.checks(tmp_path / "tests")]
+    assert found == [
+        ("1.1", "test_first", 4),
+        ("1.2", "TestBoth", 9),
+        ("1.1", "TestBoth", 9),
+        ("1.2", "test_parameters", 14),
+    ]
+    assert {check.path for check in equations.checks(tmp_path / "tests")} == {"tests/test_a.py"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((r"\tag{1.2}", r"\tag{1.2}" + "\n$$\n\n$$ x \\tag{1.3} "), "no test checks (1.3)"),
+        ((r"\tag{1.2}", r"\tag{1.1}"), "(1.1) is used more than once"),
+        ((r"\tag{1.1}", r"\tag{1.3}"), "(1.3) should be (1.1)"),
+        ((r"\tag{1.1}", r"\tag{2.1}"), "(2.1) should be (1.1)"),
+        ((r"= 1 \tag{1.1}", r"= 1 \tag{1.1} \tag{1.2}"), "one displayed formula has two tags"),
+        (("By (1.1)", "By (1.7)"), "01-a.md:3: (1.7) refers to a formula that no chapter has"),
+        (("# 1. A chapter", r"# 1. A chapter $x \tag{1.1}$"), "outside a displayed formula"),
+    ],
+)
+def test_a_fault_in_a_chapter_is_named(book, change: tuple[str, str], message: str) -> None:
+    assert any(message in problem for problem in book(CHAPTER.replace(*change)))
+
+
+def test_a_mark_without_a_formula_is_named(book) -> None:
+    assert book(tests=TESTS.replace('"1.2", "1.1"', '"1.2", "1.4"')) == [
+        "tests/test_a.py:9: TestBoth checks (1.4), which no chapter has"
+    ]
+
+
+def test_a_formula_without_a_check_is_named(book) -> None:
+    assert book(tests="") == [
+        '01-a.md:9: no test checks (1.1): mark one @pytest.mark.equation("1.1")',
+        '01-a.md:15: no test checks (1.2): mark one @pytest.mark.equation("1.2")',
+    ]
+
+
+def test_only_chapters_number_their_formulas(book) -> None:
+    assert any("only chapters number their formulas" in problem for problem in book(name="notation"))
