@@ -50,6 +50,11 @@ def test_legible_radius_agrees_with_scikit_learn(monkeypatch, syllables, table):
         metrics.legible_radius(images[:1])
 
 
+def test_legible_radius_of_orthogonal_images():
+    radius = metrics.legible_radius(torch.eye(4))  # any two differ by 1 in two of four pixels
+    assert torch.allclose(radius, torch.full((4,), math.sqrt(2 / 4) / 2))
+
+
 def test_within_the_radius_there_is_no_doubt(syllables):
     index = torch.randperm(11172)[:2000]
     noise = torch.randn(2000, 256)
