@@ -19,7 +19,6 @@ from companion.widgets.latent import LatentWidget
 from companion.widgets.ppca import PPCAWidget
 
 ROOT = Path(__file__).parent.parent
-WIDTHS = (375, 1280)
 
 PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>html[data-theme=dark] {{ background: #14181e; color: #ced6dd }} main {{ height: 3000px }}</style>
@@ -50,12 +49,8 @@ FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 class Stage:
     """A widget on a page of its own."""
 
-    def __init__(self, page, widget: Widget, lang: str) -> None:
-        self.page, self.widget, self.errors = page, widget, []
-        page.on("console", lambda message: message.type in ("error", "warning") and self.errors.append(message.text))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        html = PAGE.format(lang=lang, body="")
-        page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
+    def __init__(self, page, widget: Widget) -> None:
+        self.page, self.widget = page, widget
         page.goto("http://book.test/")
         state = dependency_state([widget], drop_defaults=False)[widget.model_id]["state"]
         page.evaluate(SHOW, {"esm": widget._esm, "state": state})
@@ -112,20 +107,31 @@ def _number(text: str) -> float | str | list[float]:
         return text
 
 
-@pytest.fixture(params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
-def stage(request: pytest.FixtureRequest, browser) -> Iterator[Callable[[Widget], Stage]]:
+@pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
+def tab(request: pytest.FixtureRequest, browser) -> Iterator[tuple]:
+    """An empty page in one language, and the complaints of its console."""
     width, lang = request.param
-    context = browser.new_context(viewport={"width": width, "height": 800}, has_touch=True, reduced_motion="reduce")
-    stages = []
+    page = browser.new_page(viewport={"width": width, "height": 800}, has_touch=True, reduced_motion="reduce")
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    html = PAGE.format(lang=lang, body="")
+    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
+    yield page, complaints
+    page.close()
 
-    def open_stage(widget: Widget) -> Stage:
-        stages.append(Stage(context.new_page(), widget, lang))
-        return stages[-1]
 
-    yield open_stage
-    errors = [error for one in stages for error in one.errors]
-    context.close()
-    assert errors == []
+@pytest.fixture
+def stage(tab: tuple) -> Iterator[Callable[[Widget], Stage]]:
+    """Shows a widget; afterwards the console must be silent."""
+    page, complaints = tab
+    size = page.viewport_size
+    yield lambda widget: Stage(page, widget)
+    page.set_viewport_size(size)
+    page.emulate_media(reduced_motion="reduce")
+    seen = complaints.copy()
+    complaints.clear()
+    assert seen == []
 
 
 def points(n: int = 120, seed: int = 0) -> torch.Tensor:
@@ -230,7 +236,9 @@ def test_latent_functions_agree_with_the_package(stage) -> None:
     for b, sigma in [(0.0, 0.1), (0.0, 1.0), (1.0, 0.3), (2.0, 0.1), (2.0, 1.0)]:
         x = torch.linspace(-5, 5, 41, dtype=torch.float64)
         values = page.evaluate("([x, model]) => module.logMarginal(x, model)", [x.tolist(), {"b": b, "sigma": sigma}])
-        torch.testing.assert_close(torch.tensor(values).double(), NonlinearGaussian(b, sigma).log_prob(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            torch.tensor(values).double(), NonlinearGaussian(b, sigma).log_prob(x), rtol=0, atol=1e-5
+        )
     linear = page.evaluate("() => module.posterior(2, {b: 0, sigma: 0.5})")
     assert linear["mean"] == pytest.approx(2 / 1.25)  # z | x ~ N(x / (1 + σ²), σ² / (1 + σ²)) when b = 0
     assert linear["sd"] == pytest.approx(math.sqrt(0.25 / 1.25))
@@ -384,7 +392,9 @@ def test_ppca_handles_follow_the_hand(stage, hand: str) -> None:
     assert moved["mu"][1] < before["mu"][1]
     assert_ppca(moved, x)
     show.sync()
-    torch.testing.assert_close(PPCA(torch.tensor(widget.W), torch.tensor(widget.mu), widget.sigma2).C, ppca_of(moved).C.float())
+    torch.testing.assert_close(
+        PPCA(torch.tensor(widget.W), torch.tensor(widget.mu), widget.sigma2).C, ppca_of(moved).C.float()
+    )
     assert show.page.evaluate("() => scrollY") == 0
 
 
@@ -522,7 +532,9 @@ def test_every_control_is_named_and_reached_by_tab(stage, widget: Widget) -> Non
         ".filter((e) => !(e.ariaLabel || e.textContent.trim())).length"
     )
     assert unnamed == 0
-    wanted = show.page.evaluate(f"() => {root}.querySelectorAll('input, button:not([tabindex=\"-1\"]), g[tabindex]').length")
+    wanted = show.page.evaluate(
+        f"() => {root}.querySelectorAll('input, button:not([tabindex=\"-1\"]), g[tabindex]').length"
+    )
     seen = set()
     for _ in range(wanted):
         show.page.keyboard.press("Tab")
@@ -604,7 +616,9 @@ def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
 
 def test_it_runs_in_the_site_s_host(browser, widget: Widget) -> None:
     """The stored state and view, as a notebook holds them, drawn by the page's script without a kernel."""
-    state = json.dumps({"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0})
+    state = json.dumps(
+        {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
+    )
     view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
     body = (
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
@@ -627,15 +641,3 @@ def test_it_runs_in_the_site_s_host(browser, widget: Widget) -> None:
     assert handle.get_attribute("aria-valuetext") != label
     page.close()
     assert errors == []
-
-
-@pytest.fixture(scope="session")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
