@@ -290,6 +290,8 @@ _FASHION_MNIST = _Archive(
 def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     """Handwritten digits (LeCun et al. 1998), downloaded once and checked.
 
+    The files stay in the user's cache folder, or in the one that the environment variable COMPANION_DATA names.
+
     Args:
         split: "train", n = 60,000, or "test", n = 10,000.
 

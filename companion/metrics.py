@@ -77,7 +77,7 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
     Args:
         x: samples, shape (n, d), on the scale of `data.x`.
         data: all syllables and which of them the model never saw.
-        factor: 1 leaves no doubt which syllable a sample is; larger is more lenient.
+        factor: 1 leaves no doubt which syllable a sample is; 2 lets it be as far as the nearest other syllable.
     """
     index, distance = nearest_syllable(x, data.x)
     legible = index[distance < factor * legible_radius(data.x, index)]
