@@ -59,7 +59,7 @@ button {
 abbr { text-decoration: none; }
 button:hover { border-color: currentColor; }
 button[aria-checked="true"], button[aria-pressed="true"] { border-color: var(--blue); box-shadow: inset 0 0 0 1px var(--blue); }
-:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+:focus-visible:not(.handle) { outline: 2px solid currentColor; outline-offset: 2px; }
 .choice { display: inline-flex; gap: 0.4rem; } .choice button { padding: 0 0.6rem; }
 .bar { height: 6px; border-radius: 3px; background: color-mix(in srgb, currentColor 16%, transparent); overflow: hidden; }
 .bar > div { height: 100%; border-radius: 3px; }

@@ -97,6 +97,7 @@ const latentTemplate = (t) => `
     .rug { stroke: var(--green); stroke-opacity: 0.8; }
     .draws { fill: var(--green); fill-opacity: 0.3; stroke: var(--green); pointer-events: none; }
     .observed { stroke: var(--vermilion); stroke-width: 1.75; }
+    .estimate { fill: var(--green); stroke: var(--paper); }
     .knob { fill: var(--vermilion); stroke: var(--paper); stroke-width: 2; }
     .vermilion { fill: var(--vermilion-text); } .green { fill: var(--green-text); } .blue { fill: var(--blue-text); }
     .value.blue { color: var(--blue-text); } .value.green { color: var(--green-text); }
@@ -111,7 +112,7 @@ const latentTemplate = (t) => `
       <rect class="frame"/>
       <g class="handle" role="slider" tabindex="0" aria-orientation="vertical" aria-label="${t.x}"
          aria-valuemin="${-WIDEST.x}" aria-valuemax="${WIDEST.x}">
-        <rect class="hit" height="44" y="-22"/><line class="observed"/><circle class="ring" r="12"/><circle class="knob" r="8"/>
+        <rect class="hit" height="44" y="-22"/><line class="observed"/><circle class="estimate" r="4"/><circle class="ring" r="12"/><circle class="knob" r="8"/>
       </g>
       <path class="draws"/>
       <g class="labels">
@@ -204,6 +205,7 @@ function buildLatent(model, root, signal) {
     button.addEventListener("keydown", (event) => event.key.startsWith("Arrow") && (event.preventDefault(), other.click(), other.focus()), { signal });
   }
 
+  let scale; // pixels a unit of p(x)
   let painted; // what the slow parts were last drawn for: joint density and marginal
   return (host) => {
     const width = Math.max(host.clientWidth, 280);
@@ -220,7 +222,7 @@ function buildLatent(model, root, signal) {
       paintJoint($("canvas"), box, { b, sigma }, getComputedStyle(host).getPropertyValue("--blue"));
       const nodes = Array.from({ length: 161 }, (_, i) => WIDEST.x * (i / 80 - 1));
       const density = logMarginal(nodes, { b, sigma }).map(Math.exp);
-      const scale = (box.margin - 14) / Math.max(...density);
+      scale = (box.margin - 14) / Math.max(...density);
       const curve = density.map((p, i) => [right + 8 + p * scale, Y(nodes[i])]);
       put(".marginal", { d: line([[right + 8, Y(-WIDEST.x)], ...curve, [right + 8, Y(WIDEST.x)]]) });
       put(".joint", { d: line(Array.from(Z).filter((z, i) => i % 8 === 0 && Math.abs(z) <= WIDEST.z).map((z) => [X(z), Y(f(z, b))])) });
@@ -234,9 +236,8 @@ function buildLatent(model, root, signal) {
       put(".labels .z", { x: right + 8, y: bottom + 4 });
       put(".labels .px", { x: right + 8, y: top - 8 });
       put(".labels .fz", { x: X(WIDEST.z) - 4, y: Y(f(WIDEST.z, b)) + 24, "text-anchor": "end" });
-      ["pz", "pzx", "qz"].forEach((name, i) => put(`.labels .${name}`, { x: right + 8, y: base + 16 + 20 * i }));
+      ["pz", "pzx", "qz"].forEach((name, i) => put(`.labels .${name}`, { x: right + 8, y: base + 20 + 20 * i }));
       put(".handle .hit", { x: left, width: box.margin + inner - 4 });
-      put(".handle .observed", { x1: left, x2: right + 8 });
       for (const part of [".knob", ".ring"]) put(`.handle ${part}`, { cx: right + 8 });
     }
 
@@ -253,6 +254,8 @@ function buildLatent(model, root, signal) {
     put(".rug", { d: shown.map(([z]) => `M${X(z).toFixed(1)} ${bottom}v6`).join("") });
     put(".draws", { d: shown.map(([z, weight]) => disc(X(z), Y(x), Math.max(32 * Math.sqrt(weight), 0.6))).join("") });
 
+    put(".observed", { x1: left, x2: right + 8 + scale * Math.exp(exact.logMarginal) });
+    put(".estimate", { cx: right + 8 + Math.min(scale * Math.exp(estimate.logEstimate), box.margin - 12) });
     put(".handle", { transform: `translate(0 ${Y(x)})`, "aria-valuenow": x, "aria-valuetext": `x = ${show(x)}, log p(x) = ${show(exact.logMarginal)}` });
     const write = (id, text) => ($(`#${id}`).textContent = text);
     write("x-number", show(x));

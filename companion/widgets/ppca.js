@@ -76,6 +76,7 @@ const ppcaTemplate = (t) => `
     .centre { fill: var(--paper); stroke: var(--vermilion); stroke-width: 2.5; }
     text.name { fill: var(--vermilion-text); font-style: italic; font-size: 17px; pointer-events: none;
       paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; stroke-opacity: 0.85; }
+    .sub { font-size: 11px; }
     .gauge { flex: 1 1 16rem; display: flex; align-items: center; gap: 0.7rem; }
     .gauge .bar { flex: 1; height: 10px; border-radius: 5px; } .gauge .bar > div { background: var(--blue); border-radius: 5px; }
     .value.blue { color: var(--blue-text); }
@@ -97,7 +98,8 @@ const ppcaTemplate = (t) => `
       <path class="points"/><path class="segments"/><path class="projected"/>
     </g>
     <path class="axis"/><g class="ticks"></g>
-    <text class="x1"><tspan class="i">x</tspan>₁</text><text class="x2"><tspan class="i">x</tspan>₂</text>
+    <text class="x1"><tspan class="i">x</tspan><tspan class="sub" dy="4">1</tspan></text>
+    <text class="x2"><tspan class="i">x</tspan><tspan class="sub" dy="4">2</tspan></text>
     <line class="arrow"/>
     <g class="handle mu" role="slider" tabindex="0" aria-label="${t.mu}"><circle class="hit" r="22"/>
       <circle class="ring" r="11"/><circle class="centre" r="6.5"/></g>
@@ -223,7 +225,7 @@ function buildPPCA(model, root, signal) {
     $(".bar > div").style.width = `${100 * Math.exp(value - most)}%`;
     $("#sigma2").value = clamp(position(sigma2), 0, 1);
     put("#sigma2", { "aria-valuetext": sigma2.toPrecision(3) });
-    $("#sigma2-number").textContent = sigma2.toPrecision(2);
+    $("#sigma2-number").textContent = Number(sigma2.toPrecision(2));
     put("#projections", { "aria-pressed": model.get("projections") });
     Object.assign(host.dataset, {
       w: W.join(), mu: mu.join(), sigma2, projections: model.get("projections"),
