@@ -68,7 +68,7 @@ $(VENV)/test: $(VENV)/book
 $(COLAB)/ready: $(VENV)/python tests/colab.txt
 	@echo "Making $(COLAB) with Colab's versions (a few minutes, once)"
 	@$(PYTHON) -m venv --clear $(COLAB)
-	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt
+	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt $$(grep '^torch==' constraints.txt)
 	@touch $@
 
 clean:  ## remove what was built; the environments stay
