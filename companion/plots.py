@@ -228,7 +228,7 @@ def ppca_em(history: Tensor, best: Tensor | float) -> Figure:
 
 
 def ppca_dimension(curves: list[tuple[list[int], Tensor, int]]) -> Figure:
-    """Mean log-likelihood of training and held-out data against q, one panel for each (q, values (m, 2), N)."""
+    """Mean log-likelihood of training and held-out data against q, one panel for each (q, values (m, 2), n)."""
     figure, axes = plt.subplots(1, len(curves), figsize=(7.8, 2.9), squeeze=False)
     for axis, (dims, values, n) in zip(axes.flat, curves, strict=True):
         axis.plot(dims, values[:, 0], "o-", ms=3.5, color=BLUE)
@@ -236,7 +236,7 @@ def ppca_dimension(curves: list[tuple[list[int], Tensor, int]]) -> Figure:
         peak = int(values[:, 1].argmax())
         if peak < len(dims) - 1:
             axis.axvline(dims[peak], color=GREY, ls=":", lw=1)
-        axis.set(xlabel="$q$", title=f"$L$  ($N={n}$)")
+        axis.set(xlabel="$q$", title=f"$L\\quad(n={n})$")
     return figure
 
 
@@ -246,7 +246,7 @@ def ppca_pixel(values: Tensor, normal: Distribution) -> Figure:
     axis.hist(values.cpu().numpy(), bins=25, range=(0, 1), density=True, color=BLUE, alpha=0.55)
     grid = torch.linspace(-0.9, 1.9, 300, dtype=values.dtype)
     axis.plot(grid, normal.log_prob(grid).exp(), color=VERMILION)
-    axis.set(xlabel="$x_i$", yticks=[], xlim=(-0.9, 1.9))
+    axis.set(xlabel="$x_j$", yticks=[], xlim=(-0.9, 1.9))
     axis.spines["left"].set_visible(False)
     return figure
 
