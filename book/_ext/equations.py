@@ -250,7 +250,7 @@ class LinkEquations(SphinxTransform):
             by_chapter[item.chapter].append(item)
         page = next(iter(self.document.findall(nodes.section)))
         for chapter, items in by_chapter.items():
-            part = nodes.section(ids=[chapter])
+            part = nodes.section(ids=[f"chapter-{chapter}"])
             part += nodes.title("", _title(Path(self.env.srcdir), chapter))
             for item in items:
                 place = formula(ids=[item.anchor], classes=["formula-entry"])

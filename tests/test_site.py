@@ -1,0 +1,550 @@
+"""The website: what is built, and what a reader meets in a real browser. Nothing may come from another origin."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import anywidget
+import nbformat
+import pytest
+import traitlets
+from conftest import serve
+from ipywidgets.embed import dependency_state
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "_ext")]
+
+import equations  # noqa: E402
+import notebooks  # noqa: E402
+
+LANGUAGES = notebooks.LANGUAGES
+OTHER = dict(zip(LANGUAGES, reversed(LANGUAGES), strict=True))
+PAGES = [
+    (lang, name)
+    for lang in LANGUAGES
+    for name in re.findall(r"(?:root|file): (\S+)", (ROOT / "book" / lang / "_toc.yml").read_text())
+]
+every_page = pytest.mark.parametrize(("lang", "name"), PAGES, ids=[f"{lang}/{name}" for lang, name in PAGES])
+
+
+class Page(HTMLParser):
+    """Ids, links, resources, pictures and texts of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[dict] = []
+        self.resources: list[str] = []
+        self.images: list[dict] = []
+        self.elements: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self._silent = 0
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        given = dict(attributes)
+        self.elements.append((tag, given))
+        if "id" in given:
+            self.ids.add(given["id"])
+        if tag == "a" and "href" in given:
+            self.links.append(given)
+        if tag == "img":
+            self.images.append(given)
+        if "src" in given:
+            self.resources.append(given["src"])
+        if tag == "link" and given.get("rel") not in ("alternate", "next", "prev"):
+            self.resources.append(given["href"])
+        self._silent += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.words.append(data)
+
+    def having(self, name: str) -> list[dict]:
+        return [given for _, given in self.elements if name in (given.get("class") or "").split()]
+
+
+@pytest.fixture(scope="module")
+def read(site: Path):
+    cache: dict[Path, Page] = {}
+
+    def read(path: str | Path) -> Page:
+        path = site / path
+        if path not in cache:
+            cache[path] = Page(path)
+        return cache[path]
+
+    return read
+
+
+# ---------------------------------------------------------------------- what is built
+
+
+def test_both_editions_and_what_they_share_are_there(site: Path) -> None:
+    for lang, name in PAGES:
+        assert (site / lang / f"{name}.html").exists()
+    for name in ("index.html", "404.html", ".nojekyll", "mathjax/tex-chtml.js", "mathjax/LICENSE"):
+        assert (site / name).exists()
+    assert {name for lang, name in PAGES if lang == "ko"} == {name for lang, name in PAGES if lang == "en"}
+    assert not [
+        path
+        for path in site.iterdir()
+        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "mathjax"}
+    ]
+
+
+@every_page
+def test_links_and_resources_resolve_within_the_site(site: Path, read, lang: str, name: str) -> None:
+    page = read(f"{lang}/{name}.html")
+    broken = []
+    for target in [link["href"] for link in page.links] + page.resources:
+        parts = urlsplit(target)
+        if parts.scheme or parts.netloc:
+            continue
+        path = (site / lang / unquote(parts.path)).resolve() if parts.path else site / lang / f"{name}.html"
+        if not path.exists() or (
+            parts.fragment and path.suffix == ".html" and unquote(parts.fragment) not in read(path).ids
+        ):
+            broken.append(target)
+    assert broken == []
+
+
+@every_page
+def test_nothing_is_loaded_from_another_origin(read, lang: str, name: str) -> None:
+    assert [target for target in read(f"{lang}/{name}.html").resources if urlsplit(target).netloc] == []
+
+
+@every_page
+def test_a_page_says_its_language_and_names_its_twin(read, lang: str, name: str) -> None:
+    page = read(f"{lang}/{name}.html")
+    assert dict(page.elements)["html"]["lang"] == lang
+    alternates = {
+        given["hreflang"]: given["href"] for tag, given in page.elements if tag == "link" and "hreflang" in given
+    }
+    assert alternates == {"ko": f"../ko/{name}.html", "en": f"../en/{name}.html", "x-default": "../index.html"}
+    (switch,) = page.having("language-switch")
+    assert (switch["href"], switch["lang"]) == (f"../{OTHER[lang]}/{name}.html", OTHER[lang])
+    meta = {
+        given.get("property") or given.get("name"): given.get("content")
+        for tag, given in page.elements
+        if tag == "meta"
+    }
+    assert meta["og:title"]
+    assert meta["og:description"]
+
+
+@every_page
+def test_notebooks_open_on_colab_and_download(site: Path, read, lang: str, name: str) -> None:
+    page = read(f"{lang}/{name}.html")
+    colab = [given["href"] for given in page.having("colab-button")]
+    download = [given["href"] for given in page.having("download-button")]
+    source = ROOT / "book" / lang / f"{name}.ipynb"
+    if not source.exists():
+        assert colab == download == []
+        return
+    url, branch = notebooks.repository()
+    repository = urlsplit(url).path.strip("/")
+    assert colab == [f"https://colab.research.google.com/github/{repository}/blob/{branch}/book/{lang}/{name}.ipynb"]
+    assert (site / lang / download[0]).read_bytes() == source.read_bytes()
+
+
+@every_page
+def test_pictures_are_described(read, lang: str, name: str) -> None:
+    for image in read(f"{lang}/{name}.html").images:
+        assert "alt" in image
+        assert not re.search(r"\.(png|svg)|_images", image["alt"])
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_formula_has_its_place_its_checks_and_its_entry(read, lang: str) -> None:
+    index = read(f"{lang}/equations.html")
+    url, branch = notebooks.repository()
+    checks = equations.checks(ROOT / "tests")
+    for formula in equations.formulas(ROOT / "book" / "chapters"):
+        page = read(f"{lang}/{formula.chapter}.html")
+        assert formula.anchor in page.ids
+        assert formula.anchor in index.ids
+        targets = {link["href"] for link in index.links}
+        assert f"{formula.chapter}.html#{formula.anchor}" in targets
+        sources = [f"{url}/blob/{branch}/{test.path}#L{test.line}" for test in checks if test.number == formula.number]
+        assert set(sources) <= targets
+        assert not sources or sources[0] in {link["href"] for link in page.links}
+
+
+def test_the_korean_frame_speaks_korean(read) -> None:
+    for lang, name in PAGES:
+        if lang == "ko":
+            page = read(f"{lang}/{name}.html")
+            said = [
+                given[key]
+                for _, given in page.elements
+                for key in ("title", "aria-label", "placeholder", "data-bs-title")
+                if given.get(key) and not re.search("[가-힣]", given[key])
+            ]
+            assert set(said) <= {"Read in English", "Main", "Page", "Icon Links"}
+            frame = {
+                "Search",
+                "Previous",
+                "Next",
+                "previous",
+                "next",
+                "Contents",
+                "On this page",
+                "Copyright",
+                "Back to top",
+            }
+            assert not frame & {word.strip() for word in page.words}
+
+
+# ------------------------------------------------------- a small book with one of each
+
+
+class Scale(anywidget.AnyWidget):
+    _esm = """
+    export default () => ({
+      initialize({ model }) { model.set("ready", true); },
+      render({ model, el, signal }) {
+        const weights = new Float32Array(model.get("weights").buffer);
+        const input = document.createElement("input");
+        Object.assign(input, { type: "range", max: 10, value: model.get("value") });
+        const output = document.createElement("output");
+        const draw = () => { output.textContent = `${model.get("ready")} ${model.get("value") * weights[1]}`; };
+        input.addEventListener("input", () => { model.set("value", Number(input.value)); model.save_changes(); });
+        model.on("change:value", draw);
+        draw();
+        el.append(input, output);
+      },
+    });
+    """
+    _css = "input { accent-color: rgb(1, 2, 3); }"
+    value = traitlets.Int(3).tag(sync=True)
+    weights = traitlets.Bytes(b"\x00\x00\x80?\x00\x00 @").tag(sync=True)  # 1.0 and 2.5 as float32
+    ready = traitlets.Bool(False).tag(sync=True)
+
+
+FIRST = {
+    "ko": "# 1. 잠재 변수\n\n확률은 (1.1)에서 온다. `(1.1)`과 $f(1.1)$은 그대로다. 잠재변수를 학습한다.\n\n"
+    "> **바로잡기.** 노트의 식은 틀렸다.\n\n> 그냥 인용이다.",
+    "en": "# 1. Latent variables\n\nProbability comes from (1.1). `(1.1)` and $f(1.1)$ stay.\n\n"
+    "> **Correction.** The notes are wrong.\n\n> Just a quotation.",
+}
+FORMULA = r"""$$
+\begin{aligned}
+p(x) &= \int p(x, z)\,dz \\
+     &= \int p(x \mid z)\, p(z)\,dz
+\end{aligned} \tag{1.1}
+$$"""
+WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
+SECOND = {"ko": "# 둘째 쪽\n\n앞의 (1.1)을 다시 본다.", "en": "# A second page\n\nBack to (1.1) once more."}
+INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
+LIST = {"ko": "# 공식", "en": "# Formulas"}
+FEW = "import pytest\n\n@pytest.mark.equation('1.1')\ndef test_one():\n    pass\n"
+MANY = "import pytest\n" + "".join(f"\n@pytest.mark.equation('1.2')\ndef test_{i}():\n    pass\n" for i in range(5))
+
+
+def write_book(root: Path) -> None:
+    (root / "book" / "chapters").mkdir(parents=True)
+    (root / "tests").mkdir()
+    shutil.copy(ROOT / "_config.yml", root)
+    (root / "tests" / "test_few.py").write_text(FEW)
+    (root / "tests" / "test_many.py").write_text(MANY)
+    (root / "book" / "chapters" / "01-a.md").write_text(f"{FORMULA}\n\n{WIDE}\n")
+    widget = Scale()
+    picture = io.BytesIO()
+    Image.new("RGB", (640, 320), "white").save(picture, "png")
+    view = {
+        "application/vnd.jupyter.widget-view+json": {
+            "model_id": widget.model_id,
+            "version_major": 2,
+            "version_minor": 0,
+        }
+    }
+    image = {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": "a figure"}
+    for lang in LANGUAGES:
+        folder = root / "book" / lang
+        folder.mkdir()
+        cells = [
+            nbformat.v4.new_markdown_cell(f"{FIRST[lang]}\n\n{FORMULA}\n\n{WIDE}"),
+            nbformat.v4.new_code_cell(
+                "#@title 풀이 · Solution 1.1\nx = 1", metadata={"tags": ["hide-cell"]}, execution_count=1
+            ),
+            nbformat.v4.new_code_cell(
+                "plt.plot(x)",
+                metadata={
+                    "tags": ["hide-input"],
+                    "mystnb": {"image": {"alt": "흰 그림 white"}, "figure": {"caption": "$p(x)$"}},
+                },
+                execution_count=2,
+                outputs=[nbformat.v4.new_output("display_data", image)],
+            ),
+            nbformat.v4.new_code_cell(
+                "Scale()", execution_count=3, outputs=[nbformat.v4.new_output("display_data", view)] * 2
+            ),
+        ]
+        state = {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
+        metadata = {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "widgets": {"application/vnd.jupyter.widget-state+json": json.loads(json.dumps(state))},
+        }
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "01-a.ipynb")
+        for name, text in (("index", INDEX), ("second", SECOND), ("equations", LIST)):
+            (folder / f"{name}.md").write_text(text[lang])
+        contents = "format: jb-book\nroot: index\nchapters:\n- file: 01-a\n- file: second\n- file: equations\n"
+        (folder / "_toc.yml").write_text(contents)
+
+
+@pytest.fixture(scope="module")
+def small(book_site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("book")
+    write_book(root)
+    return book_site.build(root)
+
+
+@pytest.fixture(scope="module")
+def small_server(small: Path) -> Iterator[str]:
+    yield from serve(small)
+
+
+def test_references_are_links_outside_of_code_and_mathematics(small: Path) -> None:
+    for lang in LANGUAGES:
+        page = Page(small / lang / "01-a.html")
+        assert [link["href"] for link in page.having("formula-link")] == ["#eq-1-1"]
+        second = Page(small / lang / "second.html")
+        assert [link["href"] for link in second.having("formula-link")] == ["01-a.html#eq-1-1"]
+
+
+def test_a_formula_shows_its_number_once_and_its_tests(small: Path) -> None:
+    text = (small / "ko" / "01-a.html").read_text()
+    assert "\\tag" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    page = Page(small / "ko" / "01-a.html")
+    url, branch = notebooks.repository()
+    first, many, rest = page.having("formula-check")
+    assert first["href"] == f"{url}/blob/{branch}/tests/test_few.py#L4"
+    assert "(1.1)" in first["title"]
+    assert "test_one" in first["title"]
+    assert many["href"].endswith("tests/test_many.py#L4")
+    assert rest["href"] == "equations.html#eq-1-2"
+
+
+def test_call_outs_and_hidden_cells_speak_the_language(small: Path) -> None:
+    for lang, title, cell in (("ko", "바로잡기", "풀이 1.1"), ("en", "Correction", "Solution 1.1")):
+        page = Page(small / lang / "01-a.html")
+        assert len(page.having("callout-correction")) == 1
+        assert title in page.words
+        assert cell in page.words
+        assert sum(tag == "blockquote" for tag, _ in page.elements) == 1
+
+
+def test_a_warning_fails_the_build_and_keeps_the_old_site(book_site, tmp_path: Path) -> None:
+    write_book(tmp_path)
+    (tmp_path / "_build" / "html").mkdir(parents=True)
+    (tmp_path / "_build" / "html" / "old.html").touch()
+    (tmp_path / "book" / "en" / "second.md").write_text("# A second page\n\n[nowhere](nowhere.md)\n")
+    with pytest.raises(book_site.SiteError, match=r"book/en does not build:\n.*second.md.*nowhere"):
+        book_site.build(tmp_path)
+    assert [path.name for path in (tmp_path / "_build").iterdir()] == ["html"]
+    assert (tmp_path / "_build" / "html" / "old.html").exists()
+
+
+def test_a_missing_page_is_named_with_the_remedy(book_site, tmp_path: Path) -> None:
+    write_book(tmp_path)
+    (tmp_path / "book" / "en" / "second.md").unlink()
+    with pytest.raises(book_site.SiteError, match=r"book/en/_toc.yml lists second, .* `make notebooks`"):
+        book_site.build(tmp_path)
+
+
+# ---------------------------------------------------------------- in a real browser
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
+    contexts = []
+
+    def visit(address: str, width: int = 1280, **settings):
+        context = browser.new_context(viewport={"width": width, "height": 800}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.faults = []
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
+
+        def guard(route) -> None:
+            if route.request.url.startswith((origin, "blob:", "data:")):
+                route.continue_()
+            else:
+                page.faults.append(f"asked another origin: {route.request.url}")
+                route.abort()
+
+        context.route("**/*", guard)
+        page.on("console", lambda said: said.type in ("error", "warning") and page.faults.append(said.text))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("response", lambda got: got.status >= 400 and page.faults.append(f"{got.status} {got.url}"))
+        page.goto(address)
+        settle(page)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def settle(page) -> None:
+    """Wait until formulas are set and widgets drawn."""
+    if page.evaluate("Boolean(document.querySelector('script[src*=mathjax]'))"):
+        page.wait_for_function("window.MathJax?.startup?.promise !== undefined")
+        page.evaluate("MathJax.startup.promise")
+    if page.evaluate("Boolean(document.querySelector('script[src*=widgets]'))"):
+        page.wait_for_function("[...document.querySelectorAll('.widget')].every((one) => one.hasChildNodes())")
+
+
+LOOKS = """() => ({
+  overflow: document.documentElement.scrollWidth - innerWidth,
+  errors: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
+  formulas: document.querySelectorAll("mjx-container").length,
+  expected: document.querySelectorAll(".math").length,
+  searches: [...document.querySelectorAll(".search-button__button, .bd-search input")].filter(
+    (element) => element.checkVisibility() && element.getBoundingClientRect().right > 0).length,
+  raw: document.querySelector("article")?.innerText.match(/\\$\\$|\\\\begin|\\\\\\[/)?.[0] ?? null,
+  widgets: [...document.querySelectorAll(".widget")].every((element) => element.childElementCount > 0),
+})"""
+
+
+@every_page
+def test_a_page_looks_right_on_a_phone_and_on_a_desk(server: str, visit, lang: str, name: str) -> None:
+    page = visit(f"{server}/{lang}/{name}.html")
+    for width in (1280, 375):
+        page.set_viewport_size({"width": width, "height": 800})
+        looks = page.evaluate(LOOKS)
+        assert looks["overflow"] <= 0, f"at {width} px the page scrolls sideways"
+        assert looks["searches"] == 1
+        assert looks["errors"] == 0
+        assert looks["raw"] is None
+        assert looks["formulas"] == looks["expected"]
+        assert looks["widgets"]
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_switch_keeps_page_and_place_and_is_remembered(small_server: str, visit, lang: str) -> None:
+    page = visit(f"{small_server}/{lang}/01-a.html#eq-1-2")
+    page.click(".language-switch")
+    page.wait_for_url(f"{small_server}/{OTHER[lang]}/01-a.html#eq-1-2")
+    page.goto(small_server)
+    page.wait_for_url(f"{small_server}/{OTHER[lang]}/index.html")
+    assert page.faults == []
+
+
+@pytest.mark.parametrize(("locale", "lang"), [("ko-KR", "ko"), ("en-GB", "en"), ("fr-FR", "en")])
+def test_the_root_page_picks_the_reader_s_language(small_server: str, visit, locale: str, lang: str) -> None:
+    page = visit(small_server, locale=locale)
+    page.wait_for_url(f"{small_server}/{lang}/index.html")
+
+
+def test_without_javascript_everything_can_be_read(small_server: str, visit) -> None:
+    page = visit(small_server, java_script_enabled=False)
+    page.click("text=한국어")
+    page.click("article >> text=1장")
+    page.wait_for_selector("text=이 그림은 JavaScript를 켜면 움직인다.")
+    assert "p(x) &= \\int" in page.inner_text("article")
+    page.click(".language-switch")
+    page.wait_for_selector("text=This figure moves when JavaScript is on.")
+
+
+def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:
+    """Bytes arrive, `initialize` runs first, and two views share one model."""
+    page = visit(f"{small_server}/en/01-a.html")
+    page.wait_for_function("document.querySelectorAll('.widget output').length === 2")
+    first, second = page.locator(".widget output").all()
+    assert (first.text_content(), second.text_content()) == ("true 7.5", "true 7.5")
+    page.locator(".widget input").first.fill("8")
+    assert (first.text_content(), second.text_content()) == ("true 20", "true 20")
+    colour = page.locator(".widget input").first.evaluate("element => getComputedStyle(element).accentColor")
+    assert colour == "rgb(1, 2, 3)"
+    assert page.faults == []
+
+
+def test_dark_mode_inverts_figures_and_keeps_text_legible(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/ko/01-a.html", color_scheme="dark")
+    style = "(s, p) => getComputedStyle(document.querySelector(s))[p]"
+    get = lambda selector, name: page.evaluate(f"([s, p]) => ({style})(s, p)", [selector, name])  # noqa: E731
+    assert contrast(get("article p", "color"), get("body", "backgroundColor")) > 7
+    assert contrast(get("article a.formula-link", "color"), get("body", "backgroundColor")) > 4.5
+    assert "invert" in get("figure img", "filter")
+    page.click(".theme-switch-button")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert get("figure img", "filter") == "none"
+    assert contrast(get("article a.formula-link", "color"), get("body", "backgroundColor")) > 4.5
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast of two CSS colours (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/01-a.html", width=375)
+    wide = page.locator("#eq-1-2 div.math")
+    page.wait_for_function("document.querySelector('#eq-1-2 div.math').tabIndex === 0")
+    assert "scrolls" in wide.get_attribute("class")
+    assert page.locator("#eq-1-2 .formula-number").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+def search(visit, server: str, lang: str, query: str) -> list[str]:
+    page = visit(f"{server}/{lang}/search.html?q={query}")
+    page.wait_for_function(
+        "!/^(검색 중|Searching)/.test(document.querySelector('#search-results h2')?.innerText ?? '검색 중')"
+    )
+    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.getAttribute('href'))")
+    assert page.faults == []
+    return [re.split("[?#]", address)[0] for address in found]
+
+
+@pytest.mark.parametrize(
+    ("lang", "query"),
+    [
+        ("ko", "확률"),
+        ("ko", "확률을"),
+        ("ko", "학습"),
+        ("ko", "학습하는"),
+        ("ko", "잠재"),
+        ("ko", "잠재 변수"),
+        ("ko", "잠재변수는"),
+        ("ko", "변수"),
+        ("en", "probability"),
+        ("en", "latent"),
+    ],
+)
+def test_search_finds(small_server: str, visit, lang: str, query: str) -> None:
+    assert "01-a.html" in search(visit, small_server, lang, query)
+
+
+def test_search_finds_only_what_is_there(small_server: str, visit) -> None:
+    assert search(visit, small_server, "ko", "판별자") == []
+    assert "second.html" not in search(visit, small_server, "ko", "확률")
+    page = visit(f"{small_server}/ko/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("학습")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a >> text=잠재 변수")
