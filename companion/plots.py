@@ -262,10 +262,10 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
         x: the observations whose posteriors are drawn, shape (m,).
     """
     figure, axes = plt.subplots(
-        2, 2, figsize=(6.4, 4.6), width_ratios=[3, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
+        2, 2, figsize=(6.6, 4.6), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
     )
     (plane, right), (below, empty) = axes
-    empty.remove()
+    empty.axis("off")
     z, xs = torch.linspace(-3, 3, 301), torch.linspace(-4, 4, 321)
     joint = model.log_joint(xs[:, None], z).exp()
     plane.pcolormesh(z, xs, joint, cmap="Greys", vmax=float(joint.max()) * 0.8, shading="gouraud", rasterized=True)
@@ -282,7 +282,7 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
         right.axhline(value, color=colour, lw=1.2)
         below.plot(grid, row, color=colour, label=rf"$p(z\,|\,x={value:g})$")
     below.set(xlabel="$z$", xlim=(-3, 3), ylim=(0, None), yticks=[])
-    below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10)
+    empty.legend(*below.get_legend_handles_labels(), loc="upper left", fontsize=10, borderaxespad=0, handlelength=1.2)
     return figure
 
 
@@ -296,6 +296,8 @@ def letter_posteriors(x: Tensor, probs: list[Tensor], truth: Tensor, labels: lis
         labels: a label a row.
     """
     figure, axes = plt.subplots(len(x), 4, figsize=(7.4, 1.15 * len(x)), width_ratios=[1, 2, 2, 2.6], squeeze=False)
+    for place in range(3):
+        axes[0, place + 1].set_title(rf"$p(z_{place + 1}\,|\,x)$")
     for row, image, label, *letters in zip(axes, x, labels, *probs, strict=True):
         draw_image(row[0], image)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
@@ -303,8 +305,6 @@ def letter_posteriors(x: Tensor, probs: list[Tensor], truth: Tensor, labels: lis
             colours = [VERMILION if index == truth[place] else BLUE for index in range(len(p))]
             axis.bar(range(len(p)), p, color=colours, width=0.8)
             axis.set(ylim=(0, 1), yticks=[0, 1], xticks=[], xlim=(-1, len(p)))
-            if row is axes[0]:
-                axis.set_title(rf"$p(z_{place + 1}\,|\,x)$")
     return figure
 
 
