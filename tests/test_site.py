@@ -457,10 +457,12 @@ def test_without_javascript_everything_can_be_read(small_server: str, visit) -> 
     page = visit(small_server, java_script_enabled=False)
     page.click("text=한국어")
     page.click("article >> text=1장")
-    page.wait_for_selector("text=이 그림은 JavaScript를 켜면 움직인다.")
+    page.wait_for_selector(".widget-note")
+    assert page.locator(".widget-note").first.text_content() == "이 그림은 JavaScript를 켜면 움직인다."
     assert "p(x) &= \\int" in page.inner_text("article")
     page.click(".language-switch")
-    page.wait_for_selector("text=This figure moves when JavaScript is on.")
+    page.wait_for_url("**/en/01-a.html")
+    assert page.locator(".widget-note").first.text_content() == "This figure moves when JavaScript is on."
 
 
 def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:
@@ -543,8 +545,17 @@ def test_search_finds(small_server: str, visit, lang: str, query: str) -> None:
 def test_search_finds_only_what_is_there(small_server: str, visit) -> None:
     assert search(visit, small_server, "ko", "판별자") == []
     assert "second.html" not in search(visit, small_server, "ko", "확률")
+
+
+def test_search_from_the_keyboard_shows_the_words_in_their_place(small_server: str, visit) -> None:
     page = visit(f"{small_server}/ko/index.html")
     page.keyboard.press("Control+k")
-    page.keyboard.type("학습")
+    page.keyboard.type("학습하는")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#search-results li a >> text=잠재 변수")
+    page.wait_for_selector("#search-results .context .highlighted")
+    assert page.inner_text("#search-results .context").startswith("1. 잠재 변수")
+    assert "\\(" not in page.inner_text("#search-results .context")
+    page.click("#search-results li a")
+    page.wait_for_selector("article .highlighted")
+    assert page.inner_text("article .highlighted") == "학습"
+    assert page.faults == []

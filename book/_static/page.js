@@ -21,3 +21,12 @@ addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.reso
 
 // Paper has no buttons: print what is folded.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
+
+// The lines under a search result come from the article alone, and name formulas without TeX's delimiters.
+if (typeof Search !== "undefined") {
+  Search.htmlToText = (text) => {
+    const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
+    article?.querySelectorAll(".headerlink, script, style, noscript").forEach((element) => element.remove());
+    return article?.textContent.replace(/\\[()[\]]/g, "").trim() ?? "";
+  };
+}
