@@ -89,9 +89,9 @@ class PPCA(nn.Module):
         """
         if self._has_missing(x):
             return self._posterior_missing(x)
-        M_inv = torch.linalg.inv(self.M)
-        mean = (x - self.mu) @ self.W @ M_inv
-        return MultivariateNormal(mean, self.sigma2 * M_inv, validate_args=False)
+        mean = torch.linalg.solve(self.M, self.W.T @ (x - self.mu).T).T
+        covariance = self.sigma2 * torch.linalg.inv(self.M)
+        return MultivariateNormal(mean, covariance, validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, shape (n,), in O(dq) a row; the density of the observed entries where some are missing.
@@ -103,7 +103,7 @@ class PPCA(nn.Module):
             return self._log_prob_missing(x)
         d, q = self.W.shape
         y = x - self.mu
-        z = y @ self.W @ torch.linalg.inv(self.M)
+        z = torch.linalg.solve(self.M, self.W.T @ y.T).T
         distance = (y - z @ self.W.T).square().sum(1) / self.sigma2 + z.square().sum(1)
         log_det = torch.logdet(self.M) + (d - q) * self.sigma2.log()
         return -0.5 * (d * LOG_2PI + log_det + distance)
@@ -190,7 +190,8 @@ class PPCA(nn.Module):
             x: data, shape (n, d), float32 or float64, NaN where missing. Sums are kept in float64.
             latent_dim: q, between 1 and d − 1.
             method: "eigen" (closed form, complete data), "em", or None: closed form unless entries are missing.
-            max_iter: at most so many steps of EM.
+            max_iter: at most so many steps of EM. On complete data they are plain steps until these gain less than tol, or
+                for half of max_iter; then `absorb_covariance` finishes what plain EM is slow at where σ² is small.
             tol: EM stops when a step gains less, in nats a row.
             generator: source of EM's random start. With missing entries EM starts elsewhere: from the closed form for x
                 with its column means filled in.
@@ -297,20 +298,29 @@ def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
 def mean_log_prob(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> float:
     """−½(d log 2π + log|C| + tr C⁻¹S), the mean of log p(x) over data of covariance S."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
-    distance = (S.trace() - torch.linalg.solve(M, W.T @ S @ W).trace()) / sigma2
+    A = torch.linalg.solve(M, W.T)  # E[z | x] = A(x − μ)
+    residual = S - W @ A @ S
+    distance = (residual.trace() - (W * (residual @ A.T)).sum()) / sigma2 + (A * (A @ S)).sum()
     log_det = torch.logdet(M) + (dim - W.shape[1]) * sigma2.log()
     return -0.5 * (dim * LOG_2PI + log_det + distance).item()
 
 
 def em_step(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """One step of EM: the moments of z under p(z | x), averaged over data of covariance S, then the best W and σ²."""
-    M_inv = torch.linalg.inv(W.T @ W + sigma2.expand(W.shape[1]).diag())
-    A = M_inv @ W.T  # E[z | x] = A(x − μ)
+    M = W.T @ W + sigma2.expand(W.shape[1]).diag()
+    A = torch.linalg.solve(M, W.T)  # E[z | x] = A(x − μ)
     xz = S @ A.T  # mean of (x − μ)E[z | x]ᵀ
-    zz = sigma2 * M_inv + A @ xz  # mean of E[zzᵀ | x]
+    zz = sigma2 * torch.linalg.inv(M) + A @ xz  # mean of E[zzᵀ | x]
     W = torch.linalg.solve(zz, xz.T).T
     sigma2 = (S.trace() - (W * xz).sum()) / dim
     return W, sigma2
+
+
+def absorb_covariance(S: Tensor, W: Tensor, sigma2: Tensor) -> Tensor:
+    """W R^½, where R is the covariance of z that suits data of covariance S best: as in `m_step`, never downhill."""
+    M = W.T @ W + sigma2.expand(W.shape[1]).diag()
+    A = torch.linalg.solve(M, W.T)
+    return W @ torch.linalg.cholesky(sigma2 * torch.linalg.inv(M) + A @ S @ A.T)
 
 
 def e_step(
@@ -329,38 +339,45 @@ def e_step(
     q, observed = W.shape[1], patterns.to(W)
     L = torch.linalg.cholesky(_gram(W, observed) + sigma2.expand(q).diag())
     L_inv = torch.linalg.solve_triangular(L, torch.eye(q, dtype=W.dtype, device=W.device), upper=False)
-    M_inv = L_inv.mT @ L_inv
     y = y - mu * observed[group]
-    z = (M_inv[group] @ (y @ W)[:, :, None])[:, :, 0]
+    z = (L_inv.mT[group] @ (L_inv[group] @ (y @ W)[:, :, None]))[:, :, 0]
     distance = (y - z @ W.T * observed[group]).square().sum(1) / sigma2 + z.square().sum(1)
     size = observed.sum(1)
     log_det = 2 * L.diagonal(dim1=1, dim2=2).log().sum(1) + (size - q) * sigma2.log()
-    return z, sigma2 * M_inv, -0.5 * ((size * LOG_2PI + log_det)[group] + distance)
+    return z, sigma2 * L_inv.mT @ L_inv, -0.5 * ((size * LOG_2PI + log_det)[group] + distance)
 
 
 def expected_products(
     y: Tensor, patterns: Tensor, group: Tensor, z: Tensor, covariance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A_j = Σ E[z̃z̃ᵀ] and b_j = Σ x_j E[z̃] over the rows that observe column j, where z̃ = (z, 1)."""
-    q = z.shape[1]
-    z1 = pad(z, (0, 1), value=1)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over rows, with z̃ = (1, z): ΣE[z̃z̃ᵀ]; for each column j, over the rows that observe it, ΣE[z̃z̃ᵀ] and Σx_jE[z̃].
+
+    Returns:
+        shapes (q + 1, q + 1), (d, q + 1, q + 1) and (d, q + 1).
+    """
+    z1 = pad(z, (1, 0), value=1)
     zz = z1[:, :, None] * z1[:, None, :]
-    zz[:, :q, :q] += covariance[group]
+    zz[:, 1:, 1:] += covariance[group]
     A = patterns[group].to(y).T @ zz.flatten(1)
-    return A.unflatten(1, (q + 1, q + 1)), y.T @ z1
+    return zz.sum(0), A.unflatten(1, zz.shape[1:]), y.T @ z1
 
 
-def m_step(A: Tensor, b: Tensor, square: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best W, μ, σ²: a least-squares problem for each column, A_j(w_j, μ_j) = b_j, then the mean squared error.
+def m_step(zz: Tensor, A: Tensor, b: Tensor, square: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best μ, W, σ²: for each column the least-squares problem A_j(μ_j, w_j) = b_j, then the mean squared error.
+
+    The step also chooses the mean and covariance of z, which μ and W then absorb. The likelihood still never falls, and
+    rises in fewer steps, far fewer where σ² is small: Liu, Rubin & Wu, "Parameter expansion to accelerate EM" (1998).
 
     Args:
-        A, b: from `expected_products`, shapes (d, q + 1, q + 1) and (d, q + 1).
+        zz: mean over the rows of E[z̃z̃ᵀ] with z̃ = (1, z), shape (q + 1, q + 1).
+        A, b: from `expected_products`.
         square: sum of the squares of the observed entries.
         size: number of the observed entries.
     """
     solution = torch.linalg.solve(A, b)
     sigma2 = (square - (solution * b).sum()) / size
-    return solution[:, :-1], solution[:, -1], sigma2
+    solution = solution @ torch.linalg.cholesky(zz)
+    return solution[:, 0], solution[:, 1:], sigma2
 
 
 def _em(
@@ -376,35 +393,39 @@ def _em(
     W = torch.randn(len(S), latent_dim, dtype=S.dtype, device=S.device, generator=generator) * variance.sqrt()
     sigma2 = variance.clamp(min=floor)
     history = [mean_log_prob(S, W, sigma2, dim)]
-    while len(history) <= max_iter and (len(history) == 1 or history[-1] - history[-2] >= tol):
-        W, sigma2 = em_step(S, W, sigma2, dim)
-        sigma2 = sigma2.clamp(min=floor)
-        history.append(mean_log_prob(S, W, sigma2, dim))
+    for absorb, steps in ((False, max_iter // 2), (True, max_iter)):
+        while len(history) <= steps:
+            W, sigma2 = em_step(S, absorb_covariance(S, W, sigma2) if absorb else W, sigma2, dim)
+            sigma2 = sigma2.clamp(min=floor)
+            history.append(mean_log_prob(S, W, sigma2, dim))
+            if history[-1] - history[-2] < tol:
+                break
     return W, sigma2, history
 
 
 def _em_missing(x: Tensor, latent_dim: int, max_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, list[float]]:
-    seen = ~x.isnan()
+    n, seen = len(x), ~x.isnan()
     shift = x.nanmean(0).double()
     y = torch.where(seen, x - shift, 0)
     square, size = y.square().sum(), seen.sum()
     floor = _floor(square / size, shift, x.dtype)
-    W, sigma2 = closed_form(y.T @ y / len(y), latent_dim, y.shape[1])
+    W, sigma2 = closed_form(y.T @ y / n, latent_dim, y.shape[1])
     mu, sigma2 = torch.zeros_like(shift), sigma2.clamp(min=floor)
     rows = 2**22 // (latent_dim + 1) ** 2 + 1
     patterns = [block.unique(dim=0, return_inverse=True) for block in seen.split(rows)]
     batches = [(block, *pattern) for block, pattern in zip(y.split(rows), patterns, strict=True)]
     history: list[float] = []
     while True:
-        A, b, log_prob = 0, 0, 0
+        totals = [0, 0, 0, 0]
         for batch in batches:
             z, covariance, log_p = e_step(*batch, W, mu, sigma2)
-            products = expected_products(*batch, z, covariance)
-            A, b, log_prob = A + products[0], b + products[1], log_prob + log_p.sum()
-        history.append(log_prob.item() / len(x))
+            sums = (*expected_products(*batch, z, covariance), log_p.sum())
+            totals = [total + term for total, term in zip(totals, sums, strict=True)]
+        zz, A, b, log_prob = totals
+        history.append(log_prob.item() / n)
         if len(history) > max_iter or (len(history) > 1 and history[-1] - history[-2] < tol):
             return W, mu + shift, sigma2, history
-        W, mu, sigma2 = m_step(A, b, square, size)
+        mu, W, sigma2 = m_step(zz / n, A, b, square, size)
         sigma2 = sigma2.clamp(min=floor)
 
 
