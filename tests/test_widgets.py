@@ -95,6 +95,7 @@ class Stage:
 
     def sync(self) -> None:
         """Let Python receive what JavaScript saved, as a kernel would."""
+        self.settle()
         for changes in self.page.evaluate("() => saved.splice(0)"):
             self.widget.set_state(changes)
 
@@ -583,6 +584,19 @@ def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     name, value, key = ("x", -2.0, "x") if isinstance(widget, LatentWidget) else ("mu", [0.5, 0.25], "mu")
     show.page.evaluate("([name, value]) => model.set(name, value)", [name, value])
     assert show.data[key] == value
+
+
+def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
+    """Jupyter renders into an element that it attaches later."""
+    show = stage(widget)
+    show.page.evaluate(
+        "() => { window.late = document.createElement('div'); module.default.render({model, el: late}); }"
+    )
+    show.settle()
+    show.page.evaluate("() => document.body.append(late)")
+    show.settle()
+    assert show.page.evaluate("() => late.firstChild.dataset.theme") == "light"
+    assert show.page.evaluate("() => late.firstChild.shadowRoot.querySelector('svg').clientHeight") > 100
 
 
 def test_stopping_leaves_nothing_behind(stage, widget: Widget) -> None:

@@ -111,6 +111,7 @@ function mount({ model, el, signal }, traits, build) {
   const redraw = () => {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
+      if (!host.isConnected) return; // the observer of its size calls again once it is in the page
       host.dataset.theme = isDark(el) ? "dark" : "light";
       draw(host);
     });

@@ -222,7 +222,7 @@ function buildLatent(model, root, signal) {
       paintJoint($("canvas"), box, { b, sigma }, getComputedStyle(host).getPropertyValue("--blue"));
       const nodes = Array.from({ length: 161 }, (_, i) => WIDEST.x * (i / 80 - 1));
       const density = logMarginal(nodes, { b, sigma }).map(Math.exp);
-      scale = (box.margin - 14) / Math.max(...density);
+      scale = (0.75 * (box.margin - 14)) / Math.max(...density); // the estimate may be larger
       const curve = density.map((p, i) => [right + 8 + p * scale, Y(nodes[i])]);
       put(".marginal", { d: line([[right + 8, Y(-WIDEST.x)], ...curve, [right + 8, Y(WIDEST.x)]]) });
       put(".joint", { d: line(Array.from(Z).filter((z, i) => i % 8 === 0 && Math.abs(z) <= WIDEST.z).map((z) => [X(z), Y(f(z, b))])) });
@@ -255,7 +255,7 @@ function buildLatent(model, root, signal) {
     put(".draws", { d: shown.map(([z, weight]) => disc(X(z), Y(x), Math.max(32 * Math.sqrt(weight), 0.6))).join("") });
 
     put(".observed", { x1: left, x2: right + 8 + scale * Math.exp(exact.logMarginal) });
-    put(".estimate", { cx: right + 8 + Math.min(scale * Math.exp(estimate.logEstimate), box.margin - 12) });
+    put(".estimate", { cx: right + 8 + Math.min(scale * Math.exp(estimate.logEstimate), box.margin - 13) });
     put(".handle", { transform: `translate(0 ${Y(x)})`, "aria-valuenow": x, "aria-valuetext": `x = ${show(x)}, log p(x) = ${show(exact.logMarginal)}` });
     const write = (id, text) => ($(`#${id}`).textContent = text);
     write("x-number", show(x));
@@ -281,5 +281,5 @@ function buildLatent(model, root, signal) {
 
 export default {
   render: (context) =>
-    mount(context, ["b", "sigma", "x", "k", "proposal", "eps"], (root, signal) => buildLatent(context.model, root, signal)),
+    mount(context, ["b", "sigma", "x", "k", "proposal"], (root, signal) => buildLatent(context.model, root, signal)),
 };

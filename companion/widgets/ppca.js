@@ -103,7 +103,7 @@ const ppcaTemplate = (t) => `
     <line class="arrow"/>
     <g class="handle mu" role="slider" tabindex="0" aria-label="${t.mu}"><circle class="hit" r="22"/>
       <circle class="ring" r="11"/><circle class="centre" r="6.5"/></g>
-    <g class="handle w" role="slider" tabindex="0" aria-label="${t.w}"><circle class="hit" r="22"/>
+    <g class="handle w" role="slider" tabindex="0" aria-valuemin="-180" aria-valuemax="180" aria-label="${t.w}"><circle class="hit" r="22"/>
       <circle class="ring" r="13"/><circle class="tip" r="8.5"/></g>
     <text class="name mu">μ</text><text class="name w">W</text>
   </svg>
@@ -121,8 +121,6 @@ const ppcaTemplate = (t) => `
         <i>W</i> E[<i>z</i> | <i>x</i>] + <i>μ</i></button>
     </div>
   </div>`;
-
-const NAMES = ["W", "mu", "sigma2"];
 
 function buildPPCA(model, root, signal) {
   const t = dictionary(PPCA_WORDS, model.get("lang"));
@@ -214,7 +212,7 @@ function buildPPCA(model, root, signal) {
     put(".projected", { d: images.map(([a, b]) => disc(X(a), Y(b), 2.2)).join("") });
     const [cx, cy, tx, ty] = [X(mu[0]), Y(mu[1]), X(mu[0] + W[0]), Y(mu[1] + W[1])];
     put(".arrow", { x1: cx, y1: cy, x2: tx, y2: ty });
-    put(".handle.mu", { transform: `translate(${cx} ${cy})`, "aria-valuenow": mu[0], "aria-valuetext": `μ = (${show(mu[0])}, ${show(mu[1])}), log p(x) = ${show(value)}` });
+    put(".handle.mu", { transform: `translate(${cx} ${cy})`, "aria-valuenow": mu[0], "aria-valuemin": box.x0, "aria-valuemax": box.x1, "aria-valuetext": `μ = (${show(mu[0])}, ${show(mu[1])}), log p(x) = ${show(value)}` });
     put(".handle.w", { transform: `translate(${tx} ${ty})`, "aria-valuenow": -angle, "aria-valuetext": `W = (${show(W[0])}, ${show(W[1])}), log p(x) = ${show(value)}` });
     const outward = length * scale > 1 ? [(tx - cx) / (length * scale), (ty - cy) / (length * scale)] : [1, 0];
     put("text.w", { x: tx + 20 * outward[0] - 6, y: ty + 20 * outward[1] + 5 });
@@ -273,5 +271,5 @@ function ticks(box, width) {
 }
 
 export default {
-  render: (context) => mount(context, [...NAMES, "projections", "x"], (root, signal) => buildPPCA(context.model, root, signal)),
+  render: (context) => mount(context, ["W", "mu", "sigma2", "projections"], (root, signal) => buildPPCA(context.model, root, signal)),
 };
