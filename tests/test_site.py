@@ -413,6 +413,8 @@ def settle(page) -> None:
 LOOKS = """() => ({
   overflow: document.documentElement.scrollWidth - innerWidth,
   errors: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
+  cut: [...document.querySelectorAll("div.math mjx-container")].filter(
+    (element) => element.getBoundingClientRect().left < element.parentElement.getBoundingClientRect().left - 1).length,
   formulas: document.querySelectorAll("mjx-container").length,
   expected: document.querySelectorAll(".math").length,
   searches: [...document.querySelectorAll(".search-button__button, .bd-search input")].filter(
@@ -431,6 +433,7 @@ def test_a_page_looks_right_on_a_phone_and_on_a_desk(server: str, visit, lang: s
         assert looks["overflow"] <= 0, f"at {width} px the page scrolls sideways"
         assert looks["searches"] == 1
         assert looks["errors"] == 0
+        assert looks["cut"] == 0, f"at {width} px the start of a formula cannot be reached"
         assert looks["raw"] is None
         assert looks["formulas"] == looks["expected"]
         assert looks["widgets"]

@@ -206,7 +206,7 @@ class LinkEquations(SphinxTransform):
     def beside(self, item: Formula, target: str) -> aside:
         place = aside()
         place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
-        tests = self.tests[item.number]
+        tests = self.tests[item.number] if self.env.docname != INDEX else []
         for test in tests if len(tests) <= SHOWN else tests[:1]:
             place += self.mark(test)
         if len(tests) > SHOWN:

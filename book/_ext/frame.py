@@ -146,8 +146,7 @@ def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None
 
 def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
     label = TEXTS[self.config.language]["hidden"].get(node["prompt_show"], node["prompt_show"])
-    self.body.append(self.starttag(node, "details", CLASS="hide"))
-    self.body.append(f"<summary>{html.escape(label)}</summary>\n")
+    self.body.append(f'<details class="hide"><summary>{html.escape(label)}</summary>\n')
 
 
 def _depart_hidden(self: HTMLTranslator, node: nodes.Element) -> None:

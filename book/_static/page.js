@@ -8,16 +8,18 @@ for (const link of document.querySelectorAll(".language-switch")) {
 
 // What is wider than the column scrolls: show that it does, and let the keyboard reach it.
 function markScrolling() {
+  for (const formula of document.querySelectorAll("span.math mjx-container")) {
+    const column = formula.closest("p, li, td, figcaption, section");
+    formula.classList.toggle("scrolls-inline", formula.getBoundingClientRect().width > column.clientWidth + 1 || formula.scrollWidth > column.clientWidth + 1);
+  }
   for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
-    const rest = box.scrollWidth - box.clientWidth;
-    if (rest <= 1) continue;
-    box.tabIndex = 0;
-    const update = () => box.classList.toggle("scrolls", box.scrollLeft < rest - 4);
-    box.addEventListener("scroll", update, { passive: true });
-    update();
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
+    box.onscroll();
   }
 }
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(markScrolling));
+addEventListener("resize", markScrolling);
 
 // Paper has no buttons: print what is folded.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
@@ -26,7 +28,7 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 if (typeof Search !== "undefined") {
   Search.htmlToText = (text) => {
     const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
-    article?.querySelectorAll(".headerlink, script, style, noscript").forEach((element) => element.remove());
+    article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
     return article?.textContent.replace(/\\[()[\]]/g, "").trim() ?? "";
   };
 }
