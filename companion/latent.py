@@ -239,19 +239,24 @@ class GaussianMixture(DiscreteLatent):
             raise ValueError(f"Sigma must have shape {(K, d, d)} to agree with mu, got {tuple(Sigma.shape)}")
         if (pi <= 0).any() or not torch.isclose(pi.sum(), pi.new_ones(()), atol=1e-4):
             raise ValueError("pi must be positive and sum to one; drop empty components or divide pi by its sum")
-        scale_tril, info = torch.linalg.cholesky_ex(Sigma)
-        if info.any() or not torch.allclose(Sigma, Sigma.mT, rtol=1e-3, atol=1e-6 * float(Sigma.abs().max())):
+        if torch.linalg.cholesky_ex(Sigma).info.any() or not torch.allclose(
+            Sigma, Sigma.mT, rtol=1e-3, atol=1e-6 * float(Sigma.abs().max())
+        ):
             raise ValueError("Sigma must be symmetric positive definite; add a multiple of the identity to it")
         self.register_buffer("pi", pi / pi.sum())
         self.register_buffer("mu", mu)
         self.register_buffer("Sigma", Sigma)
-        self.register_buffer("scale_tril", scale_tril, persistent=False)
         #: Mean log p(x) in nats before each EM step and after the last, when made by `fit`.
         self.history: list[float] = []
 
     def prior(self) -> Categorical:
         """p(z) = π_z."""
         return Categorical(probs=self.pi)
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """Lower Cholesky factors of Σ, shape (K, d, d)."""
+        return torch.linalg.cholesky(self.Sigma)
 
     def likelihood(self, z: Tensor) -> MultivariateNormal:
         """p(x | z) = N(μ_z, Σ_z)."""

@@ -286,7 +286,7 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
     empty.axis("off")
     z, xs = torch.linspace(-3, 3, 301), torch.linspace(-4, 4, 321)
     joint = model.log_joint(xs[:, None], z).exp()
-    plane.pcolormesh(z, xs, joint, cmap="Greys", vmax=float(joint.max()) * 0.8, shading="gouraud", rasterized=True)
+    plane.contourf(z, xs, joint, levels=12, cmap="Greys")
     plane.plot(z, model.f(z), color=BLUE, lw=1)
     plane.annotate("$f(z)$", (2.3, float(model.f(torch.tensor(2.3))) - 0.75), color=BLUE)
     plane.set(ylabel="$x$", ylim=(-4, 4), title="$p(z, x)$")
@@ -336,7 +336,7 @@ def draw_mixture(axis: Axes, model: nn.Module, x: Tensor, groups: Tensor | None 
     """
     palette = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
     colours = GREY if groups is None else [palette[group] for group in groups.tolist()]
-    axis.scatter(*x.T.cpu(), s=5, c=colours, lw=0)
+    axis.scatter(*x.T.cpu(), s=4, c=colours, lw=0, marker="s", antialiased=False)
     angle = torch.linspace(0, 2 * math.pi, 200, dtype=model.mu.dtype)
     circle = torch.stack([angle.cos(), angle.sin()])
     for mean, scale in zip(model.mu.cpu(), model.scale_tril.cpu(), strict=True):
