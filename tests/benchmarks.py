@@ -1,0 +1,200 @@
+"""Time the package against its peers: `make bench`, or `python tests/benchmarks.py [--threads N] [SECTION ...]`.
+
+Every section has a process of its own and measures all its contestants there, in interleaved rounds, after one round to
+warm up, with the same number of threads; it prints minimum, median and maximum. `make bench` reports and asserts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread pool steals the next contestant's cores
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA, IncrementalPCA
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from companion import data
+from companion.ppca import PPCA
+
+SECTIONS: dict[str, Callable[[], None]] = {}
+
+
+def section(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Register a benchmark under the name that selects it."""
+    return lambda function: SECTIONS.setdefault(name, function)
+
+
+def race(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, object]:
+    """Run all contestants in interleaved rounds, print their times, and return their last results."""
+    results = {name: run() for name, run in contestants.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - start)
+    first = statistics.median(next(iter(seconds.values())))
+    print(f"{'seconds':44}{'min':>9}{'median':>9}{'max':>9}{'of first':>10}")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name:44}{min(values):9.3f}{median:9.3f}{max(values):9.3f}{median / first:10.2f}")
+    return results
+
+
+@section("ppca-fit")
+def ppca_fit() -> None:
+    """60000 × 784, q = 20, float32: PPCA.fit against scikit-learn's PCA."""
+    try:
+        x = data.fashion_mnist("train")[0]
+        print("data: Fashion-MNIST")
+    except OSError:
+        generator = torch.Generator().manual_seed(0)
+        scales = torch.arange(1, 785.0) ** -0.8
+        mixing = torch.linalg.qr(torch.randn(784, 784, generator=generator)).Q
+        x = 0.5 + torch.randn(60_000, 784, generator=generator) * scales @ mixing
+        print("data: Gaussian, the k-th principal deviation proportional to k^-0.8")
+    array, q = x.numpy(), 20
+    results = race(
+        {
+            "PCA covariance_eigh": lambda: PCA(q, svd_solver="covariance_eigh").fit(array),
+            "PCA randomized": lambda: PCA(q, svd_solver="randomized", random_state=0).fit(array),
+            "PPCA.fit": lambda: PPCA.fit(x, q),
+        },
+        rounds=7,
+    )
+    model = results["PPCA.fit"]
+    score = PCA(q, svd_solver="covariance_eigh").fit(array.astype(np.float64)).score(array.astype(np.float64))
+    ours = model.log_prob(x).double().mean().item()
+    double = PPCA.fit(x.double(), q).log_prob(x.double()).mean().item()
+    print(f"PCA.score in float64                      {score:.9f}")
+    print(f"mean of log_prob, all in float64          {double:.9f}  relative difference {abs(double / score - 1):.1e}")
+    print(f"mean of log_prob, all in float32          {ours:.9f}  relative difference {abs(ours / score - 1):.1e}")
+
+
+@section("ppca-stream")
+def ppca_stream() -> None:
+    """10⁷ rows of 64 columns, never all in memory: PPCA.fit_stream; a tenth of them against IncrementalPCA."""
+    d, q, size, sigma2 = 64, 8, 100_000, 0.25
+    W = 2 * torch.randn(d, q, generator=torch.Generator().manual_seed(0))
+    truth = PPCA(W, torch.linspace(-100, 100, d), sigma2)
+    generating, peaks = [0.0], []
+
+    def batches(count: int) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(count):
+            start = time.perf_counter()
+            batch = truth.sample(size, generator=generator)
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            generating[0] += time.perf_counter() - start
+            yield batch
+
+    start = time.perf_counter()
+    model = PPCA.fit_stream(batches(100), q)
+    total = time.perf_counter() - start
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    print(f"rows {100 * size:.0e}, batches of {size}: {total:.1f} s, of which {generating[0]:.1f} s make the data")
+    print(f"peak memory after 5 batches {peaks[4] / unit:.0f} MiB, after 100 {peaks[-1] / unit:.0f} MiB")
+    print(
+        f"sigma2 {model.sigma2.item():.6f} (truth {sigma2}), largest error of C {(model.C - truth.C).abs().max():.4f}"
+    )
+
+    part = list(batches(10))
+
+    def incremental() -> IncrementalPCA:
+        pca = IncrementalPCA(q)
+        for batch in part:
+            pca.partial_fit(batch.numpy())
+        return pca
+
+    race(
+        {"IncrementalPCA, 10⁶ rows": incremental, "PPCA.fit_stream, 10⁶ rows": lambda: PPCA.fit_stream(part, q)},
+        rounds=5,
+    )
+
+
+@section("ppca-missing")
+def ppca_missing() -> None:
+    """Digits with 20 % of the entries missing at random, q = 10: PPCA.fit against ppca-rs."""
+    try:
+        from ppca_rs import Dataset, PPCAModel, PPCATrainer
+    except ImportError:
+        print("ppca-rs is not installed: pip install 'companion[bench]'")
+        return
+    complete, q = data.digits()[0].double(), 10
+    hidden = torch.rand(complete.shape, generator=torch.Generator().manual_seed(0)) < 0.2
+    x = complete.masked_fill(hidden, float("nan"))
+    dataset = Dataset(x.numpy())
+
+    def peer(steps: int) -> PPCAModel:
+        return PPCATrainer(dataset).train(state_size=q, n_iters=steps, quiet=True)
+
+    def steps_to_converge(tol: float) -> int:
+        model, last, steps = PPCAModel.init(q, dataset), -float("inf"), 0
+        while (now := model.llk(dataset) / len(x)) - last >= tol:
+            model, last, steps = model.iterate(dataset), now, steps + 1
+        return steps
+
+    def report(results: dict[str, object]) -> None:
+        print(f"{'':44}{'mean log p(observed)':>22}{'RMSE of missing':>17}")
+        for name, model in results.items():
+            if not isinstance(model, PPCA):
+                model = PPCA(*(torch.as_tensor(v) for v in (model.transform, model.mean, model.isotropic_noise**2)))
+            error = (model.impute(x) - complete)[hidden].square().mean().sqrt()
+            print(f"{name:44}{model.log_prob(x).mean():22.6f}{error:17.6f}")
+
+    for steps in (10, 50):
+        report(
+            race(
+                {
+                    f"ppca-rs, {steps} steps": lambda steps=steps: peer(steps),
+                    f"PPCA.fit, {steps} steps": lambda steps=steps: PPCA.fit(x, q, max_iter=steps, tol=-1),
+                },
+                rounds=5,
+            )
+        )
+    tol = 1e-6
+    steps = steps_to_converge(tol)
+    ours = len(PPCA.fit(x, q, tol=tol).history) - 1
+    report(
+        race(
+            {
+                f"ppca-rs, {steps} steps, to a gain < {tol:.0e}": lambda: peer(steps),
+                f"PPCA.fit, {ours} steps, to a gain < {tol:.0e}": lambda: PPCA.fit(x, q, tol=tol),
+            },
+            rounds=5,
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of every contestant")
+    arguments = parser.parse_args()
+    unknown = set(arguments.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
+    names, threads = arguments.sections or list(SECTIONS), arguments.threads
+    if len(names) > 1:
+        for name in names:
+            subprocess.run([sys.executable, __file__, name, "--threads", str(threads)], check=True)
+        return
+    torch.set_num_threads(threads)
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    print(f"\n## {names[0]}: {SECTIONS[names[0]].__doc__}\n{threads} threads, torch {torch.__version__}")
+    with threadpool_limits(threads):
+        SECTIONS[names[0]]()
+
+
+if __name__ == "__main__":
+    main()
