@@ -10,7 +10,9 @@ for (const link of document.querySelectorAll(".language-switch")) {
 function markScrolling() {
   for (const formula of document.querySelectorAll("span.math mjx-container")) {
     const column = formula.closest("p, li, td, figcaption, section");
-    formula.classList.toggle("scrolls-inline", formula.getBoundingClientRect().width > column.clientWidth + 1 || formula.scrollWidth > column.clientWidth + 1);
+    const wide = Math.max(formula.scrollWidth, formula.getBoundingClientRect().width) > column.clientWidth + 1;
+    formula.classList.toggle("scrolls-inline", wide);
+    if (wide) formula.tabIndex = 0;
   }
   for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
