@@ -9,7 +9,6 @@ site replaces the old one only when both editions were built without a warning a
 from __future__ import annotations
 
 import copy
-import os
 import re
 import shutil
 import subprocess
@@ -93,10 +92,10 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
         site = Path(folder) / "html"
         site.mkdir()
         jobs = {lang: _start(lang, root, Path(folder) / lang) for lang in languages}
-        said = {lang: job.communicate()[0] for lang, job in jobs.items()}
+        said = {lang: re.sub(r"\x1b\[[\d;]*m", "", job.communicate()[0]).strip() for lang, job in jobs.items()}
         for lang, job in jobs.items():
             if job.returncode:
-                raise SiteError(f"the edition book/{lang} does not build:\n{said[lang].strip()}")
+                raise SiteError(f"the edition book/{lang} does not build:\n{said[lang]}")
             (Path(folder) / lang / "html").rename(site / lang)
             print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
         _write_root(site)
@@ -112,7 +111,6 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "NO_COLOR": "1"},
     )
 
 
