@@ -190,8 +190,8 @@ class PPCA(nn.Module):
             x: data, shape (n, d), float32 or float64, NaN where missing. Sums are kept in float64.
             latent_dim: q, between 1 and d − 1.
             method: "eigen" (closed form, complete data), "em", or None: closed form unless entries are missing.
-            max_iter: at most so many steps of EM. On complete data they are plain steps until these gain less than tol or
-                half of them are spent; then `absorb_covariance` finishes what plain EM is slow at where σ² is small.
+            max_iter: at most so many steps of EM. On complete data they are plain until a gain below tol, or for
+                half of max_iter; then `absorb_covariance` finishes what plain EM is slow at where σ² is small.
             tol: EM stops when a step gains less, in nats a row.
             generator: source of EM's random start. With missing entries EM starts elsewhere: from the closed form for x
                 with its column means filled in.

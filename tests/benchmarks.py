@@ -1,7 +1,7 @@
 """Time the package against its peers: `make bench`, or `python tests/benchmarks.py [--threads N] [SECTION ...]`.
 
-Every section has a process of its own and measures all its contestants there, in interleaved rounds, after one round to
-warm up, with the same number of threads; it prints minimum, median and maximum. `make bench` reports and asserts nothing.
+Every section has a process of its own and measures all its contestants there, in interleaved rounds, after one round
+to warm up, with the same number of threads. It prints minimum, median and maximum, and asserts nothing.
 """
 
 from __future__ import annotations
