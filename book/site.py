@@ -98,7 +98,7 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
                 raise SiteError(f"the edition book/{lang} does not build:\n{said[lang]}")
             (Path(folder) / lang / "html").rename(site / lang)
             print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
-        _write_root(site)
+        _write_root(site, " · ".join(config["title"] for config in settings(root).values()))
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
     return target
@@ -114,10 +114,10 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _write_root(site: Path) -> None:
+def _write_root(site: Path, title: str) -> None:
     """What both editions share: the page that picks the language, the page of lost readers, and MathJax."""
     for page in (EXTENSIONS / "root").iterdir():
-        shutil.copy(page, site)
+        (site / page.name).write_text(page.read_text().replace("{title}", title))
     (site / ".nojekyll").touch()
     import mathjax
 

@@ -248,7 +248,8 @@ p(x) &= \int p(x, z)\,dz \\
 \end{aligned} \tag{1.1}
 $$"""
 WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
-SECOND = {"ko": "# 둘째 쪽\n\n앞의 (1.1)을 다시 본다.", "en": "# A second page\n\nBack to (1.1) once more."}
+TABLE = "| Name | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n"
+SECOND = {"ko": "# 둘째 쪽\n\n앞의 (1.1)을 다시 본다.", "en": f"# A second page\n\nBack to (1.1) once more.\n\n{TABLE}"}
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
 LIST = {"ko": "# 공식", "en": "# Formulas"}
 FEW = "import pytest\n\n@pytest.mark.equation('1.1')\ndef test_one():\n    pass\n"
@@ -514,6 +515,17 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert page.locator("#eq-1-2 .formula-number").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+def test_a_wide_table_is_stacked_on_a_phone(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/second.html", width=375)
+    page.wait_for_selector("table.stacked")
+    cells = page.eval_on_selector_all("tbody td", "cells => cells.map((cell) => cell.dataset.column)")
+    assert cells == ["Name", "What it means", "Where it stands"]
+    box, column = page.locator("tbody").bounding_box(), page.locator("article").bounding_box()
+    assert box["width"] <= column["width"]
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.locator("table.stacked").count() == 0
 
 
 def search(visit, server: str, lang: str, query: str) -> list[str]:

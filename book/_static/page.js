@@ -6,8 +6,12 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
-// What is wider than the column scrolls: show that it does, and let the keyboard reach it.
-function markScrolling() {
+// What is wider than the column is stacked (tables) or scrolls: show that it does, and let the keyboard reach it.
+function fitToWidth() {
+  for (const table of document.querySelectorAll(".bd-article table.table")) {
+    table.classList.remove("stacked");
+    if (innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth) stack(table);
+  }
   for (const formula of document.querySelectorAll("span.math mjx-container")) {
     const column = formula.closest("p, li, td, figcaption, section");
     const wide = Math.max(formula.scrollWidth, formula.getBoundingClientRect().width) > column.clientWidth + 1;
@@ -20,8 +24,16 @@ function markScrolling() {
     box.onscroll();
   }
 }
-addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(markScrolling));
-addEventListener("resize", markScrolling);
+addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fitToWidth));
+addEventListener("resize", fitToWidth);
+
+function stack(table) {
+  const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
+  for (const row of table.tBodies[0].rows) {
+    [...row.cells].forEach((cell, index) => (cell.dataset.column = cell.textContent.trim() ? columns[index] : ""));
+  }
+  table.classList.add("stacked");
+}
 
 // Paper has no buttons: print what is folded.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
