@@ -236,6 +236,35 @@ def test_the_logarithm_is_biased_low_by_half_the_relative_variance() -> None:
         assert monte_carlo(model, torch.full((5000,), value), few, generator=seeded()).log_prob.mean() < math.log(p)
 
 
+def test_more_samples_bring_the_bound_closer() -> None:
+    model = NonlinearGaussian()
+    log_w = model.likelihood(torch.randn(30_000, 8, generator=seeded())).log_prob(torch.tensor(1.4))
+    for k in (1, 2, 4):
+        gain = log_w[:, : 2 * k].logsumexp(1) - math.log(2 * k) - log_w[:, :k].logsumexp(1) + math.log(k)
+        assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
+
+
+def test_a_proposal_of_less_than_half_the_posteriors_variance_has_infinite_variance() -> None:
+    s2 = 0.5**2 / (1 + 0.5**2)
+
+    def second_moment(tau2: float, reach: float) -> float:
+        z = torch.linspace(-reach, reach, 20_001, dtype=torch.float64)
+        log_ratio = 2 * Normal(0, math.sqrt(s2)).log_prob(z) - Normal(0, math.sqrt(tau2)).log_prob(z)
+        return torch.trapezoid(log_ratio.exp(), z).item()
+
+    assert second_moment(0.6 * s2, 6) == pytest.approx(second_moment(0.6 * s2, 12), rel=1e-6)
+    assert second_moment(0.45 * s2, 12) > 1e6 * second_moment(0.45 * s2, 6)
+
+
+def test_what_the_chapter_tells_the_widgets_reader_to_see() -> None:
+    model, x = NonlinearGaussian(1.0, 0.3), torch.full((1000,), 3.0, dtype=torch.float64)
+    z, density = model.posterior(x[:1])
+    mean = torch.trapezoid(density * z, z)
+    spread = torch.trapezoid(density * (z - mean) ** 2, z).sqrt()
+    assert 1.3 < monte_carlo(model, x, 32, generator=seeded()).ess.median() < 2.7
+    assert importance(model, x, Normal(mean, spread), 32, generator=seeded()).ess.quantile(0.3) > 10
+
+
 def ratio(x: float, sigma: float) -> float:
     """E[p(x | z)²] / p(x)² in one dimension by quadrature; in d dimensions it is the product over coordinates."""
     linear = NonlinearGaussian(0.0, sigma)
