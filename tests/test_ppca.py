@@ -137,7 +137,8 @@ def test_elbo_misses_log_prob_by_the_divergence_from_the_posterior(device, missi
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 def test_importance_bound_climbs_from_the_elbo_to_log_prob(device, missing):
     model = make_model(device=device)
-    x = make_data(1, 6, missing=missing, seed=3, device=device)
+    x = make_data(12, 6, missing=missing, seed=3, device=device)[3:4]
+    assert x.isnan().any() == (missing > 0)
     generator = torch.Generator(device).manual_seed(0)
     torch.testing.assert_close(model.importance_bound(x, 3, generator=generator), model.log_prob(x))
     posterior = model.posterior(x)
@@ -278,6 +279,16 @@ def test_missing_entries_are_used_rather_than_filled_in(device):
     assert error < 0.5 * (x.nanmean(0) - train)[hidden].square().mean()
 
 
+@pytest.mark.parametrize("missing", [0, 0.2])
+def test_em_does_not_stall_where_the_noise_is_small(device, missing):
+    """Plain EM shrinks an error in a column's length by 1 − O(σ²/λ) a step: here it would need 10⁵ steps."""
+    x = make_data(200, 8, noise=1e-2, missing=missing, device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    short = PPCA.fit(x, 3, "em", max_iter=200, generator=generator)
+    for gradient in gradients(x, short)[:2]:
+        assert gradient.abs().max() < 1e-3
+
+
 def test_rows_with_the_same_pattern_share_one_solve(device):
     x = make_data(40, 6, missing=0.3, device=device)
     x = torch.cat([x, x + 0.1])
@@ -310,6 +321,7 @@ def test_a_stream_gives_the_fit_of_all_rows(device, sizes):
     stream = PPCA.fit_stream(iter(x.split(sizes)), 3)
     batch = PPCA.fit(x, 3, "eigen")
     torch.testing.assert_close(stream.W, batch.W)
+    torch.testing.assert_close(stream.mu, x.mean(0))
     torch.testing.assert_close(stream.sigma2, batch.sigma2, rtol=1e-6, atol=0)
 
 
