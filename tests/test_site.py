@@ -559,6 +559,8 @@ def test_search_finds(small_server: str, visit, lang: str, query: str) -> None:
 
 def test_search_finds_only_what_is_there(small_server: str, visit) -> None:
     assert search(visit, small_server, "ko", "판별자") == []
+    assert search(visit, small_server, "ko", "공식")[0] == "equations.html"
+    assert search(visit, small_server, "ko", "잠재")[0] == "01-a.html"
     assert "second.html" not in search(visit, small_server, "ko", "확률")
 
 

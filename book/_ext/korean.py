@@ -16,11 +16,11 @@ from sphinx.application import Sphinx
 from sphinx.search import SearchLanguage
 
 HANGUL = r"[가-힣]"
-#: Particles and endings, longest first. A noun that ends like one is spared: 가능도, 밀도, 정확도 …
+#: Particles and endings, longest first. A noun that ends like one is spared: 가능도, 정확도, 중요도 …
 ENDING = (
     "(?:에서는|에서도|으로는|으로도|이라는|이라고|에서|에게|으로|까지|부터|보다|처럼|이다|이며|이고|이란|이나|라는|라고|"
     "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|"
-    "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡])도)$"
+    "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡요감])도)$"
 )
 
 SPLIT = """

@@ -38,8 +38,10 @@ function stack(table) {
 // Paper has no buttons: print what is folded.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
 
-// The lines under a search result come from the article alone, and name formulas without TeX's delimiters.
+// Chapters come before appendices in the search; the lines under a result come from the article alone, and name formulas
+// without TeX's delimiters.
 if (typeof Search !== "undefined") {
+  Scorer.score = ([page, , , , score]) => score + (/^\d/.test(page) ? Scorer.title : 0);
   Search.htmlToText = (text) => {
     const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
     article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
