@@ -1,6 +1,6 @@
 """Chapter 2: probabilistic principal component analysis, the latent-variable model whose integrals can all be done.
 
-    z ~ N(0, I),  x | z ~ N(Wz + μ, σ²I),  hence  x ~ N(μ, WWᵀ + σ²I).
+    z ~ N(0, I),  x | z ~ N(Wz + μ, σ²I),  hence  x ~ N(μ, WWᵀ + σ²I).      (2.1), (2.4)
 
 Tipping & Bishop, "Probabilistic Principal Component Analysis", JRSS B 61 (1999). An entry of x that is NaN is missing:
 it is integrated out exactly, row by row (Ilin & Raiko, JMLR 11 (2010)).
@@ -25,7 +25,7 @@ Gaussian = MultivariateNormal | Independent
 
 
 class PPCA(nn.Module):
-    """Probabilistic PCA: p(x) = N(x; μ, WWᵀ + σ²I).
+    """Probabilistic PCA: p(x) = N(x; μ, WWᵀ + σ²I), (2.4).
 
     Args:
         W: loadings, shape (d, q), float32 or float64.
@@ -70,20 +70,20 @@ class PPCA(nn.Module):
         return self.W @ self.W.T + self.sigma2.expand_as(self.mu).diag()
 
     def prior(self) -> Independent:
-        """p(z) = N(z; 0, I)."""
+        """p(z) = N(z; 0, I), (2.1)."""
         zeros = torch.zeros_like(self.W[0])
         return Independent(Normal(zeros, torch.ones_like(zeros)), 1)
 
     def likelihood(self, z: Tensor) -> Independent:
-        """p(x | z) = N(x; Wz + μ, σ²I) for z of shape (n, q)."""
+        """p(x | z) = N(x; Wz + μ, σ²I), (2.1), for z of shape (n, q)."""
         return Independent(Normal(z @ self.W.T + self.mu, self.sigma2.sqrt()), 1)
 
     def marginal(self) -> LowRankMultivariateNormal:
-        """p(x) = N(x; μ, WWᵀ + σ²I)."""
+        """p(x) = N(x; μ, WWᵀ + σ²I), (2.4)."""
         return LowRankMultivariateNormal(self.mu, self.W, self.sigma2.expand_as(self.mu))
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
-        """p(z | x) = N(z; M⁻¹Wᵀ(x − μ), σ²M⁻¹) for each row of x, shape (n, d).
+        """p(z | x) = N(z; M⁻¹Wᵀ(x − μ), σ²M⁻¹), (2.16), for each row of x, shape (n, d).
 
         Where entries are missing, W and μ lose the rows of these entries: each row of x has its own covariance.
         """
@@ -94,10 +94,10 @@ class PPCA(nn.Module):
         return MultivariateNormal(mean, covariance, validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, shape (n,), in O(dq) a row; the density of the observed entries where some are missing.
+        """log p(x) in nats, (2.8), shape (n,), in O(dq) a row; where entries are missing, of the observed ones, (2.26).
 
         C is never formed. With z = E[z | x], Woodbury's identity gives (x−μ)ᵀC⁻¹(x−μ) = |x−μ−Wz|²/σ² + |z|², a sum of
-        squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d−q) log σ².
+        squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d−q) log σ², (2.7).
         """
         if self._has_missing(x):
             return self._log_prob_missing(x)
@@ -162,11 +162,11 @@ class PPCA(nn.Module):
         return z @ self.W.T + self.mu + self.sigma2.sqrt() * torch.randn(n, d, **like)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """W E[z | x] + μ, shape (n, d)."""
+        """W E[z | x] + μ, (2.19), shape (n, d)."""
         return self.posterior(x).mean @ self.W.T + self.mu
 
     def impute(self, x: Tensor) -> Tensor:
-        """x with each missing entry replaced by its conditional mean given the row's observed entries."""
+        """x with each missing entry replaced by its conditional mean given the row's observed entries, (2.27)."""
         return torch.where(x.isnan(), self.reconstruct(x), x)
 
     @classmethod
@@ -281,7 +281,7 @@ class PPCA(nn.Module):
 
 
 def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
-    """W = U_q(Λ_q − σ²I)^½ and σ² = the mean of the d − q discarded eigenvalues of the covariance S = UΛUᵀ.
+    """W = U_q(Λ_q − σ²I)^½, (2.12), and σ² = the mean of the d − q discarded eigenvalues of S = UΛUᵀ.
 
     Args:
         S: covariance, in an orthonormal basis of a space that holds the data.
@@ -296,7 +296,7 @@ def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def mean_log_prob(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> float:
-    """−½(d log 2π + log|C| + tr C⁻¹S), the mean of log p(x) over data of covariance S."""
+    """−½(d log 2π + log|C| + tr C⁻¹S), (2.9), the mean of log p(x) over data of covariance S."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
     A = torch.linalg.solve(M, W.T)  # E[z | x] = A(x − μ)
     residual = S - W @ A @ S
@@ -306,7 +306,7 @@ def mean_log_prob(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> float:
 
 
 def em_step(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """One step of EM: the moments of z under p(z | x), averaged over data of covariance S, then the best W and σ²."""
+    """One step of EM: moments (2.22) of z given x, averaged over data of covariance S; then W (2.24) and σ² (2.25)."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
     A = torch.linalg.solve(M, W.T)  # E[z | x] = A(x − μ)
     xz = S @ A.T  # mean of (x − μ)E[z | x]ᵀ

@@ -192,7 +192,7 @@ def test_closed_form_is_scikit_learns_pca(device, shape):
     explained = (model.W.square().sum(0) + model.sigma2) * ratio
     torch.testing.assert_close(explained.cpu(), torch.from_numpy(pca.explained_variance_))
     assert model.mu.cpu().numpy() == pytest.approx(pca.mean_)
-    directions = torch.nn.functional.normalize(model.W, dim=0).T.cpu() @ pca.components_.T
+    directions = torch.nn.functional.normalize(model.W, dim=0).T.cpu() @ torch.from_numpy(pca.components_.T)
     torch.testing.assert_close(directions.abs(), torch.eye(q).double(), atol=1e-7, rtol=0)
     if n > shape[1]:  # for n < d scikit-learn averages over n − q eigenvalues, not the d − q of the model
         assert model.sigma2.item() * ratio == pytest.approx(pca.noise_variance_)
