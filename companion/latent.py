@@ -32,6 +32,12 @@ class Estimate(NamedTuple):
     log_prob: Tensor
     ess: Tensor
 
+    @classmethod
+    def from_log_weights(cls, log_w: Tensor) -> Estimate:
+        """Mean weight (1/k) Σw and effective sample size (Σw)² / Σw², (1.19), of log-weights of shape (k, n)."""
+        log_sum, log_sum_sq = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+        return cls(log_sum - math.log(len(log_w)), (2 * log_sum - log_sum_sq).exp())
+
 
 def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Estimate:
     """Average the likelihood over the prior, p̂(x) = (1/k) Σᵢ p(x | zᵢ) with zᵢ ~ p(z), (1.12).
@@ -45,7 +51,7 @@ def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Gener
         ValueError: if k < 1.
     """
     z = _draw(model.prior(), (_at_least_one(k), len(x)), generator)
-    return _estimate(model.likelihood(z).log_prob(x))
+    return Estimate.from_log_weights(model.likelihood(z).log_prob(x))
 
 
 def importance(
@@ -65,13 +71,7 @@ def importance(
     proposal = proposal.expand((len(x),))
     z = _draw(proposal, (_at_least_one(k),), generator)
     log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - proposal.log_prob(z)
-    return _estimate(log_w)
-
-
-def _estimate(log_w: Tensor) -> Estimate:
-    """Mean weight and effective sample size (Σw)² / Σw², (1.19), of log-weights of shape (k, n)."""
-    log_sum, log_sum_sq = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-    return Estimate(log_sum - math.log(len(log_w)), (2 * log_sum - log_sum_sq).exp())
+    return Estimate.from_log_weights(log_w)
 
 
 @dataclass(frozen=True)
