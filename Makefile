@@ -39,7 +39,7 @@ colab: $(VENV)/test $(COLAB)/ready  ## run the notebooks with Colab's versions, 
 links: $(VENV)/book  ## ask every external link
 	$(BIN)/python book/site.py --links
 
-bench: $(VENV)/test  ## the package against its peers
+bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
 
 lint: $(VENV)/test  ## ruff and the workflows' schema
@@ -63,6 +63,10 @@ $(VENV)/book: $(VENV)/python pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/book
 	@echo "Installing the package and what its tests need (a few minutes, once)"
 	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[test]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/test
+	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[bench]'
 	@touch $@
 
 $(COLAB)/ready: $(VENV)/python tests/colab.txt
