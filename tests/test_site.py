@@ -128,13 +128,19 @@ def test_nothing_is_loaded_from_another_origin(read, lang: str, name: str) -> No
 
 
 @every_page
-def test_a_page_says_its_language_and_names_its_twin(read, lang: str, name: str) -> None:
+def test_a_page_says_its_language_and_names_its_twin(book_site, read, lang: str, name: str) -> None:
     page = read(f"{lang}/{name}.html")
     assert dict(page.elements)["html"]["lang"] == lang
     alternates = {
         given["hreflang"]: given["href"] for tag, given in page.elements if tag == "link" and "hreflang" in given
     }
-    assert alternates == {"ko": f"../ko/{name}.html", "en": f"../en/{name}.html", "x-default": "../index.html"}
+    base = book_site.settings()[lang]["sphinx"]["config"]["site_url"]
+    root = base or "../"
+    assert alternates == {
+        "ko": f"{root}ko/{name}.html",
+        "en": f"{root}en/{name}.html",
+        "x-default": base or "../index.html",
+    }
     (switch,) = page.having("language-switch")
     assert (switch["href"], switch["lang"]) == (f"../{OTHER[lang]}/{name}.html", OTHER[lang])
     meta = {
