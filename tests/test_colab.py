@@ -1,7 +1,8 @@
 """Colab: unmodified notebooks, an empty folder, Colab's library versions, the bootstrap cell really installing.
 
 `.venv-colab` stands for Colab's image: `make colab` makes it from tests/colab.txt, without `companion`. The network is
-replaced by git's `url.<local>.insteadOf`: what the notebook fetches is this repository's last commit, tagged as the release.
+replaced by git's `url.<local>.insteadOf`: what the notebook fetches is this repository's last commit, tagged as the
+release.
 """
 
 from __future__ import annotations
