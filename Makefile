@@ -36,8 +36,8 @@ nbval-portable: $(VENV)/test  ## the same on another CPU's arithmetic
 colab: $(VENV)/test $(COLAB)/ready  ## run the notebooks with Colab's versions, the package installed from git
 	$(BIN)/pytest tests/test_colab.py
 
-links: $(VENV)/book  ## ask every external link
-	$(BIN)/python book/site.py --links
+links: $(VENV)/test book  ## ask every external link
+	$(BIN)/python book/links.py
 
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
