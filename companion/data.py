@@ -62,7 +62,7 @@ def grid(
     Args:
         n: number of points.
         side: Gaussians along each axis; `grid_modes(side, spacing)` gives their centres.
-        spacing: distance of neighbouring centres.
+        spacing: distance between neighbouring centres.
         std: standard deviation of each Gaussian along each axis.
 
     Returns:
@@ -142,8 +142,8 @@ class Hangul:
 def hangul(size: int = 16) -> Hangul:
     """All modern Hangul syllables, drawn in NanumGothic at 16×16 or 28×28 pixels.
 
-    The letters z = (i, v, f) are held out of training where i + v + f leaves 9 on division by 10. Hence every
-    pair of letters, in every two of the three places, occurs both in training and among the 1,117 held out.
+    The syllable z = (i, v, f) is held out of training if i + v + f leaves the remainder 9 on division by 10. Hence
+    every pair of letters, in any two of the three places, occurs both in training and among the 1,117 held out.
 
     Args:
         size: side of an image in pixels, 16 or 28.

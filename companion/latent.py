@@ -125,7 +125,7 @@ class NonlinearGaussian:
         return z, (self.log_joint(x[:, None], z) - self.log_prob(x)[:, None]).exp()
 
     def grid(self, x: Tensor) -> Tensor:
-        """Evenly spaced z that cover p(z | x) for every x, several to the narrowest peak; shape (m,).
+        """Evenly spaced z that cover p(z | x) for every x, with several on its narrowest peak; shape (m,).
 
         Raises:
             ValueError: if x is not a finite floating-point tensor of shape (n,).

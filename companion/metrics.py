@@ -22,7 +22,7 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         x: samples, shape (n, d).
-        images: one image a syllable, shape (m, d), as `hangul().x`.
+        images: one image per syllable, shape (m, d), such as `hangul().x`.
 
     Returns:
         index: rows of `images`, shape (n,); distance: root mean square difference per pixel, shape (n,).
@@ -37,7 +37,7 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 def legible_radius(images: Tensor, index: Tensor | None = None) -> Tensor:
     """Half the distance of an image to the nearest other one, in root mean square per pixel.
 
-    Within this radius of an image no other image is as near: the balls do not overlap.
+    A sample within this radius of an image is nearer to it than to any other image.
 
     Args:
         images: different images, shape (m, d).
@@ -70,7 +70,7 @@ class HangulScore:
 
 
 def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore:
-    """Count the syllables among generated images; a sample is legible within `factor` × `legible_radius` of one.
+    """Count the syllables among generated images; one within `factor` × `legible_radius` of a syllable is legible.
 
     A model that composes letters reaches the held-out share of the data, 10 %; one that memorises reaches 0.
 
@@ -113,7 +113,7 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
 
     Args:
         x: samples, shape (n, d).
-        modes: centres of the mixture, shape (k, d), as `ring_modes()`.
+        modes: centres of the mixture, shape (k, d), such as `ring_modes()`.
         std: standard deviation of each Gaussian.
     """
     _check_samples(x, modes.shape[1])

@@ -305,13 +305,13 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
 
 
 def letter_posteriors(x: Tensor, probs: list[Tensor], truth: Tensor, labels: list[str]) -> Figure:
-    """One row an observation: the image, and the posterior over each of the three letters with the true one marked.
+    """One row per observation: the image, and the posterior of each of its three letters with the true one marked.
 
     Args:
         x: flat images, shape (m, side²).
         probs: for each letter the probabilities, shape (m, number of letters).
         truth: indices of the true letters, shape (3,).
-        labels: a label a row.
+        labels: one label per row.
     """
     figure, axes = plt.subplots(len(x), 4, figsize=(7.4, 1.15 * len(x)), width_ratios=[1, 2, 2, 2.6], squeeze=False)
     for place in range(3):

@@ -62,7 +62,7 @@ WRONG = {
     },
     "1.2": {
         "sum to one": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma), 0),
-        "weights π": lambda x, pi, mu, sigma: normalised(gauss(x, mu, sigma)),
+        "proportions π": lambda x, pi, mu, sigma: normalised(gauss(x, mu, sigma)),
         "not the variance": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma.sqrt())),
         "factor 1/σ": lambda x, pi, mu, sigma: normalised(pi * sigma * gauss(x, mu, sigma)),
         "softmax": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma)),

@@ -47,10 +47,10 @@ def right_2_1(x, W, mu, sigma2):
 
 
 WRONG_2_1 = {
-    "mean and the covariance": lambda x, W, mu, s: right_2_1(x, W, mu, s)[0],
+    "order: mean, covariance": lambda x, W, mu, s: right_2_1(x, W, mu, s)[0],
     "one z for each row": lambda x, W, mu, s: (right_2_1(x, W, mu, s)[0].T, eye(2)),
     "μ was not subtracted": lambda x, W, mu, s: (right_2_1(x + mu, W, mu, s)[0], eye(2)),
-    "σ²I is missing in M": lambda x, W, mu, s: ((x - mu) @ W @ torch.linalg.inv(W.T @ W), eye(2)),
+    "lacks the term σ²I": lambda x, W, mu, s: ((x - mu) @ W @ torch.linalg.inv(W.T @ W), eye(2)),
     "factor M⁻¹ is missing": lambda x, W, mu, s: ((x - mu) @ W, eye(2)),
     "differs from M⁻¹Wᵀ(x−μ)": lambda x, W, mu, s: (right_2_1(x, W, mu, 2 * s)[0], eye(2)),
     "not M⁻¹": lambda x, W, mu, s: (right_2_1(x, W, mu, s)[0], torch.linalg.inv(M(W, s))),
@@ -82,11 +82,11 @@ def deviation_2_4(x, W, s, *, observed_only=True, noise=1.0, root=True, keep_zer
 
 WRONG_2_4 = {
     "shape": lambda x, W, mu, s: deviation_2_4(x, W, s)[:2],
-    "took part": lambda x, W, mu, s: x,
+    "contains NaN": lambda x, W, mu, s: x,
     "the standard deviation is 0": lambda x, W, mu, s: deviation_2_4(x, W, s, keep_zeros=False),
     "square root": lambda x, W, mu, s: deviation_2_4(x, W, s, root=False),
-    "share of the noise": lambda x, W, mu, s: deviation_2_4(x, W, s, noise=0.0),
-    "before observing": lambda x, W, mu, s: torch.where(x.isnan(), (W.square().sum(1) + s).sqrt(), 0),
+    "noise σ²I is missing": lambda x, W, mu, s: deviation_2_4(x, W, s, noise=0.0),
+    "before anything": lambda x, W, mu, s: torch.where(x.isnan(), (W.square().sum(1) + s).sqrt(), 0),
     "missing rows too": lambda x, W, mu, s: deviation_2_4(x, W, s, observed_only=False),
     "second line of (2.27)": lambda x, W, mu, s: 2 * deviation_2_4(x, W, s),
 }

@@ -1,4 +1,4 @@
-"""Self-checks of the exercises: one module a chapter, `check_2_3` for exercise 2.3."""
+"""Self-checks of the exercises: one module per chapter, `check_2_3` for exercise 2.3."""
 
 from __future__ import annotations
 

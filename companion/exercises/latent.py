@@ -36,15 +36,19 @@ def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
     expect(
         not _close(answer, log_w.mean(0)),
         ko="로그의 평균이 아니라 평균의 로그다. 옌센 부등식이 둘을 가른다.",
-        en="Not the mean of the logarithms but the logarithm of the mean; Jensen's inequality separates them.",
+        en="This is the mean of the logarithms. Return the logarithm of the mean: by Jensen's inequality it is larger.",
     )
-    expect(not _close(answer, truth + math.log(2)), ko="k로 나누지 않았다: −log k.", en="Not divided by k: add −log k.")
+    expect(
+        not _close(answer, truth + math.log(2)),
+        ko="k로 나누지 않았다: −log k.",
+        en="Divide the sum by k: subtract log k.",
+    )
     expect(_close(answer, truth), ko="log (1/k) Σ w와 다르다.", en="Differs from log (1/k) Σ w.")
     for shift in (-1000.0, 1000.0):
         expect(
             _close(log_mean_exp(log_w + shift), truth + shift),
             ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 가장 큰 값을 빼고 셈한 뒤 다시 더하라.",
-            en=f"Near log w = {shift:.0f}, exp gives 0 or infinity. Subtract the largest first, add it back last.",
+            en=f"Near log w = {shift:.0f}, exp gives 0 or infinity. Subtract the largest one first, add it back last.",
         )
 
 
@@ -63,9 +67,13 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     expect(
         _close(answer.sum(1), torch.ones(4)),
         ko="행의 합이 1이 아니다. 나누는 합은 성분 k에 대한 것이다.",
-        en="Rows do not sum to one: the sum in the denominator runs over the components k.",
+        en="The rows do not sum to one: the sum in the denominator runs over the components.",
     )
-    expect(not _close(answer, truth(torch.ones(3), sigma)), ko="혼합 비율 π가 빠졌다.", en="The weights π are missing.")
+    expect(
+        not _close(answer, truth(torch.ones(3), sigma)),
+        ko="혼합 비율 π가 빠졌다.",
+        en="The mixing proportions π are missing.",
+    )
     expect(
         not _close(answer, truth(pi, sigma.sqrt())),
         ko="sigma는 분산이 아니라 표준 편차다.",
@@ -81,7 +89,7 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     expect(
         torch.isfinite(far).all() and _close(far.sum(1), torch.ones(2)),
         ko="먼 x에서 밀도가 모두 0이 되어 0/0이다. 로그로 셈하고 마지막에 softmax를 쓰라.",
-        en="Far away all densities underflow to 0/0. Work with logarithms and end with a softmax.",
+        en="Far from every component the densities underflow and give 0/0. Use logarithms and end with a softmax.",
     )
 
 
@@ -104,7 +112,7 @@ def check_1_3(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], 
     expect(
         not _close(answer, prior + likelihood),
         ko="q(z)로 나누지 않았다: − log q(z).",
-        en="Not divided by q(z): subtract log q(z).",
+        en="You did not divide by q(z): subtract log q(z).",
     )
     expect(
         not _close(answer, prior + likelihood + proposal),
@@ -129,7 +137,7 @@ def check_1_4(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]])
     expect(
         isinstance(answer, tuple | list) and len(answer) == 3,
         ko="세 텐서를 차례로 돌려주라: return pi, mu, sigma2",
-        en="Return three tensors in this order: return pi, mu, sigma2",
+        en="Return three tensors in this order: pi, mu, sigma2.",
     )
     pi, mu, sigma2 = answer
     for value in answer:

@@ -31,7 +31,7 @@ def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor
     expect(
         isinstance(answer, tuple) and len(answer) == 2,
         ko="평균과 공분산을 차례로 돌려주라: return mean, covariance",
-        en="Return the mean and the covariance, in this order: return mean, covariance",
+        en="Return two tensors in this order: mean, covariance.",
     )
     mean, covariance = answer
     expect(
@@ -50,7 +50,7 @@ def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor
     expect(
         not _close(mean, (x - mu) @ torch.linalg.pinv(W).T),
         ko="M에 σ²I가 빠졌다. 지금 것은 σ² → 0인 극한, 곧 PCA다.",
-        en="σ²I is missing in M: this is the limit σ² → 0, PCA.",
+        en="M lacks the term σ²I: this is the limit σ² → 0, PCA.",
     )
     expect(
         not _close(mean, (x - mu) @ W),
@@ -79,7 +79,7 @@ def check_2_3(max_log_likelihood: Callable[[Tensor, int], Tensor]) -> None:
     expect(
         not math.isclose(answer, at_mean, rel_tol=1e-4),
         ko="대각합 tr(C⁻¹S) = d가 빠졌다. (2.13)의 둘째 항을 보라.",
-        en="The trace tr(C⁻¹S) = d is missing: see the second term of (2.13).",
+        en="The trace tr(C⁻¹S) = d is missing: it is the second term of (2.13).",
     )
     expect(
         not math.isclose(answer, truth - 0.5 * (math.log(0.4) * -3 + lam[2:].log().sum().item()), rel_tol=1e-6),
@@ -94,7 +94,7 @@ def check_2_3(max_log_likelihood: Callable[[Tensor, int], Tensor]) -> None:
     expect(
         math.isclose(float(max_log_likelihood(lam.flip(0), 2)), truth, rel_tol=1e-5),
         ko="고윳값이 작은 것부터 오면 답이 달라진다. 먼저 큰 순서로 늘어놓아라.",
-        en="With the smallest eigenvalue first your answer changes: sort them first, largest to smallest.",
+        en="Your answer depends on the order of the eigenvalues: sort them first, largest to smallest.",
     )
 
 
@@ -114,7 +114,7 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
     expect(
         not answer.isnan().any(),
         ko="NaN이 섞여 있다. 빠진 값이 계산에 들어갔다. 본 자리의 줄 W_o만 쓰라.",
-        en="There are NaN in it: a missing value took part. Use only the observed rows W_o.",
+        en="Your answer contains NaN: a missing value entered the computation. Use only the observed rows W_o.",
     )
     expect(
         (answer[~missing] == 0).all(),
@@ -130,12 +130,12 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
         (
             (variance - sigma2).sqrt(),
             "잡음의 몫 σ²I가 빠졌다. (2.27) 괄호 안의 I를 보라.",
-            "The share of the noise, σ²I, is missing: see the I inside the brackets of (2.27).",
+            "The noise σ²I is missing: see the I inside the brackets of (2.27).",
         ),
         (
             C.diagonal()[missing].sqrt(),
             "관측 전의 표준편차다. 본 화소가 알려 주는 것을 쓰지 않았다.",
-            "This is the deviation before observing anything: what the observed entries tell was not used.",
+            "This is the standard deviation before anything is observed: use what the observed entries tell.",
         ),
     ):
         expect(not _close(found, wrong), ko=ko, en=en)
@@ -144,8 +144,8 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
     expect(
         not _close(found, everywhere),
         ko="M에 빠진 줄까지 넣었다. M_o는 본 자리의 W_o로 만든다.",
-        en="M contains the missing rows too: M_o is made from the observed W_o.",
+        en="Your M contains the missing rows too: make M_o from the observed rows W_o.",
     )
     expect(
-        _close(found, variance.sqrt()), ko="(2.27)의 둘째 줄과 다르다.", en="It differs from the second line of (2.27)."
+        _close(found, variance.sqrt()), ko="(2.27)의 둘째 줄과 다르다.", en="Differs from the second line of (2.27)."
     )

@@ -70,7 +70,7 @@ const LATENT_WORDS = {
     k: "number of draws k",
     proposal: "distribution that z is drawn from",
     prior: "prior p(z)",
-    gaussian: "normal distribution q(z) with mean and variance of the posterior",
+    gaussian: "normal distribution q(z) with the posterior's mean and variance",
     ess: "effective sample size",
   },
   ko: {
