@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -22,6 +23,7 @@ def test_no_fit_python_is_one_clear_line(target: str, python: str, tmp_path: Pat
     done = subprocess.run(
         ["make", "--no-print-directory", target, f"PYTHON={command}", f"VENV={venv}", f"COLAB={venv}-colab"],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
         text=True,
         check=False,
