@@ -61,7 +61,9 @@ def mixture(K: int = 3, d: int = 2, seed: int = 0, dtype: torch.dtype = torch.fl
 def test_the_gaussian_of_greatest_log_likelihood_has_the_datas_moments() -> None:
     x = MODELS[7].sample(5000, generator=seeded()).double()
     m, log_s = torch.zeros((), dtype=x.dtype, requires_grad=True), torch.zeros((), dtype=x.dtype, requires_grad=True)
-    optimiser = torch.optim.LBFGS([m, log_s], max_iter=100, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [m, log_s], max_iter=100, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
@@ -160,6 +162,17 @@ def test_ancestral_samples_follow_the_marginal(model: NonlinearGaussian) -> None
     assert test.pvalue > 1e-3
     wrong = stats.kstest(sample.numpy() * 1.03, lambda v: np.interp(v, x[1:].numpy(), cdf.numpy()))
     assert wrong.pvalue < 0.05 or model.sigma == 1.0
+
+
+@pytest.mark.equation("1.8")
+@pytest.mark.parametrize("model", MODELS[1::3], ids=str)
+def test_ancestral_pairs_follow_the_joint(model: NonlinearGaussian) -> None:
+    z, x = model.sample_joint(20_000, generator=seeded())
+    noise = (x - z - model.b * torch.sin(3 * z)) / model.sigma
+    for sample in (z, noise):
+        assert stats.kstest(sample.numpy(), "norm").pvalue > 1e-3
+    for product in (z * noise, z**2 * noise, z * noise**2, torch.sin(3 * z) * noise):
+        assert within(product, 0.0)
 
 
 def test_a_mixtures_samples_have_its_moments_and_labels() -> None:
