@@ -27,7 +27,7 @@ REFERENCE = re.compile(r"\((\d+\.\d+)\)")
 INDEX = "equations"
 SHOWN = 3
 UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
-LABEL = {"ko": "식 ({number})의 검사: {name}", "en": "Test of ({number}): {name}"}
+LABEL = {"ko": "식 ({number})의 테스트: {name}", "en": "Test of ({number}): {name}"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ TEXTS = {
         "colab": "Colab에서 실행",
         "download": "노트북 내려받기",
         "menu": "차례",
-        "on_page": "이 쪽의 내용",
+        "on_page": "이 페이지의 내용",
         "no_script": "이 그림은 JavaScript를 켜면 움직인다.",
         "hidden": {"source": "코드", "content": "코드와 결과", "output": "결과", "outputs": "결과"},
         "copy": {
