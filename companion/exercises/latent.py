@@ -35,19 +35,19 @@ def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
     truth = log_w.exp().mean(0).log()
     expect(
         not _close(answer, log_w.mean(0)),
-        ko="로그의 평균이 아니라 평균의 로그다. 옌센 부등식이 둘을 가른다.",
+        ko="구할 것은 로그의 평균이 아니라 평균의 로그다. 옌센 부등식이 말하듯 둘은 다르다.",
         en="This is the mean of the logarithms. Return the logarithm of the mean: by Jensen's inequality it is larger.",
     )
     expect(
         not _close(answer, truth + math.log(2)),
-        ko="k로 나누지 않았다: −log k.",
+        ko="k로 나누지 않았다. log k를 빼라.",
         en="Divide the sum by k: subtract log k.",
     )
     expect(_close(answer, truth), ko="log (1/k) Σ w와 다르다.", en="Differs from log (1/k) Σ w.")
     for shift in (-1000.0, 1000.0):
         expect(
             _close(log_mean_exp(log_w + shift), truth + shift),
-            ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 가장 큰 값을 빼고 셈한 뒤 다시 더하라.",
+            ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 먼저 가장 큰 값을 빼고 계산한 다음 마지막에 다시 더하라.",
             en=f"Near log w = {shift:.0f}, exp gives 0 or infinity. Subtract the largest one first, add it back last.",
         )
 
@@ -66,7 +66,7 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     _shape(answer, (4, 3))
     expect(
         _close(answer.sum(1), torch.ones(4)),
-        ko="행의 합이 1이 아니다. 나누는 합은 성분 k에 대한 것이다.",
+        ko="행의 합이 1이 아니다. 분모에서는 성분 k마다의 값을 더한다.",
         en="The rows do not sum to one: the sum in the denominator runs over the components.",
     )
     expect(
@@ -81,14 +81,14 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
     )
     expect(
         not _close(answer, truth(pi * sigma, sigma)),
-        ko="가우시안 밀도의 앞 인수 1/σ가 빠졌다. 성분마다 달라서 지워지지 않는다.",
+        ko="가우시안 밀도의 앞 인수 1/σ가 빠졌다. 성분마다 달라서 약분되지 않는다.",
         en="The factor 1/σ of the Gaussian density is missing; it differs between components and does not cancel.",
     )
     expect(_close(answer, truth(pi, sigma)), ko="식 (1.23)과 다르다.", en="Differs from (1.23).")
     far = responsibilities(torch.tensor([-500.0, 500.0], dtype=torch.float64), pi, mu, sigma)
     expect(
         torch.isfinite(far).all() and _close(far.sum(1), torch.ones(2)),
-        ko="먼 x에서 밀도가 모두 0이 되어 0/0이다. 로그로 셈하고 마지막에 softmax를 쓰라.",
+        ko="멀리 떨어진 x에서는 밀도가 모두 0이 되어 0/0이 나온다. 로그로 계산하고 마지막에 softmax를 쓰라.",
         en="Far from every component the densities underflow and give 0/0. Use logarithms and end with a softmax.",
     )
 
@@ -111,7 +111,7 @@ def check_1_3(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], 
     )
     expect(
         not _close(answer, prior + likelihood),
-        ko="q(z)로 나누지 않았다: − log q(z).",
+        ko="q(z)로 나누지 않았다. log q(z)를 빼라.",
         en="You did not divide by q(z): subtract log q(z).",
     )
     expect(
@@ -136,7 +136,7 @@ def check_1_4(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]])
     answer = given(m_step(x, r))
     expect(
         isinstance(answer, tuple | list) and len(answer) == 3,
-        ko="세 텐서를 차례로 돌려주라: return pi, mu, sigma2",
+        ko="텐서 셋을 이 순서로 돌려주라: return pi, mu, sigma2",
         en="Return three tensors in this order: pi, mu, sigma2.",
     )
     pi, mu, sigma2 = answer

@@ -29,14 +29,14 @@ def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor
     x, W, mu, sigma2 = _example()
     answer = given(posterior(x, W, mu, sigma2))
     expect(
-        isinstance(answer, tuple) and len(answer) == 2,
-        ko="평균과 공분산을 차례로 돌려주라: return mean, covariance",
+        isinstance(answer, tuple | list) and len(answer) == 2,
+        ko="평균과 공분산을 이 순서로 돌려주라: return mean, covariance",
         en="Return two tensors in this order: mean, covariance.",
     )
     mean, covariance = answer
     expect(
         mean.shape == (6, 2),
-        ko=f"평균의 모양이 {tuple(mean.shape)}이다. 행마다 z 하나, 곧 (n, q) = (6, 2)여야 한다.",
+        ko=f"평균의 모양이 {tuple(mean.shape)}이다. 행마다 z가 하나이므로 (n, q) = (6, 2)여야 한다.",
         en=f"The mean has shape {tuple(mean.shape)}. There is one z for each row: (n, q) = (6, 2).",
     )
     # Conditioning the joint Gaussian of (z, x), with no M in it.
@@ -44,12 +44,12 @@ def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor
     truth = (x - mu) @ gain.T
     expect(
         not _close(mean, x @ gain.T),
-        ko="μ를 빼지 않았다. (2.16)의 평균은 x − μ에서 시작한다.",
+        ko="μ를 빼지 않았다. 식 (2.16)의 평균은 x − μ에서 시작한다.",
         en="μ was not subtracted: the mean in (2.16) starts from x − μ.",
     )
     expect(
         not _close(mean, (x - mu) @ torch.linalg.pinv(W).T),
-        ko="M에 σ²I가 빠졌다. 지금 것은 σ² → 0인 극한, 곧 PCA다.",
+        ko="M에 σ²I가 빠졌다. 지금 답은 σ² → 0인 극한, 곧 PCA다.",
         en="M lacks the term σ²I: this is the limit σ² → 0, PCA.",
     )
     expect(
@@ -78,7 +78,7 @@ def check_2_3(max_log_likelihood: Callable[[Tensor, int], Tensor]) -> None:
     truth = at_mean - 0.5 * (lam / fitted).sum().item()
     expect(
         not math.isclose(answer, at_mean, rel_tol=1e-4),
-        ko="대각합 tr(C⁻¹S) = d가 빠졌다. (2.13)의 둘째 항을 보라.",
+        ko="대각합 tr(C⁻¹S) = d가 빠졌다. 식 (2.13)의 둘째 항을 보라.",
         en="The trace tr(C⁻¹S) = d is missing: it is the second term of (2.13).",
     )
     expect(
@@ -93,7 +93,7 @@ def check_2_3(max_log_likelihood: Callable[[Tensor, int], Tensor]) -> None:
     )
     expect(
         math.isclose(float(max_log_likelihood(lam.flip(0), 2)), truth, rel_tol=1e-5),
-        ko="고윳값이 작은 것부터 오면 답이 달라진다. 먼저 큰 순서로 늘어놓아라.",
+        ko="고윳값이 작은 것부터 오면 답이 달라진다. 먼저 큰 것부터 정렬하라.",
         en="Your answer depends on the order of the eigenvalues: sort them first, largest to smallest.",
     )
 
@@ -113,12 +113,12 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
     )
     expect(
         not answer.isnan().any(),
-        ko="NaN이 섞여 있다. 빠진 값이 계산에 들어갔다. 본 자리의 줄 W_o만 쓰라.",
+        ko="NaN이 섞여 있다. 빠진 값이 계산에 들어갔다. 관측한 성분의 행 W_o만 쓰라.",
         en="Your answer contains NaN: a missing value entered the computation. Use only the observed rows W_o.",
     )
     expect(
         (answer[~missing] == 0).all(),
-        ko="본 자리의 표준편차는 0이다.",
+        ko="관측한 자리의 표준 편차는 0이다.",
         en="At the observed places the standard deviation is 0.",
     )
     C = W @ W.T + sigma2 * torch.eye(5).double()
@@ -129,12 +129,12 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
         (variance, "분산을 돌려주었다. 제곱근을 취하라.", "This is the variance: take the square root."),
         (
             (variance - sigma2).sqrt(),
-            "잡음의 몫 σ²I가 빠졌다. (2.27) 괄호 안의 I를 보라.",
+            "잡음의 몫 σ²I가 빠졌다. 식 (2.27)에서 괄호 안의 I를 보라.",
             "The noise σ²I is missing: see the I inside the brackets of (2.27).",
         ),
         (
             C.diagonal()[missing].sqrt(),
-            "관측 전의 표준편차다. 본 화소가 알려 주는 것을 쓰지 않았다.",
+            "관측하기 전의 표준 편차다. 관측한 성분이 알려 주는 정보를 쓰지 않았다.",
             "This is the standard deviation before anything is observed: use what the observed entries tell.",
         ),
     ):
@@ -143,9 +143,9 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
     everywhere = (sigma2 * (1 + (W[missing] @ torch.linalg.inv(M) * W[missing]).sum(1))).sqrt()
     expect(
         not _close(found, everywhere),
-        ko="M에 빠진 줄까지 넣었다. M_o는 본 자리의 W_o로 만든다.",
+        ko="M에 빠진 행까지 넣었다. M_o는 관측한 성분의 W_o로 만든다.",
         en="Your M contains the missing rows too: make M_o from the observed rows W_o.",
     )
     expect(
-        _close(found, variance.sqrt()), ko="(2.27)의 둘째 줄과 다르다.", en="Differs from the second line of (2.27)."
+        _close(found, variance.sqrt()), ko="식 (2.27)의 둘째 줄과 다르다.", en="Differs from the second line of (2.27)."
     )

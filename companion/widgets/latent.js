@@ -77,11 +77,11 @@ const LATENT_WORDS = {
     figure: "z와 x의 결합 밀도, x의 주변 밀도, z의 사후 밀도",
     x: "관측값 x: 화살표 키로 옮긴다",
     b: "접힘 b",
-    sigma: "z가 주어졌을 때 x의 표준편차 σ",
+    sigma: "z가 주어졌을 때 x의 표준 편차 σ",
     k: "표본 수 k",
     proposal: "z를 뽑는 분포",
     prior: "사전 분포 p(z)",
-    gaussian: "평균과 분산을 사후 분포에 맞춘 정규분포 q(z)",
+    gaussian: "평균과 분산을 사후 분포에 맞춘 가우시안 분포 q(z)",
     ess: "유효 표본 크기",
   },
 };
