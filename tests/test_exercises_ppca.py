@@ -108,6 +108,11 @@ def test_a_typical_wrong_answer_gets_its_hint(check, hint, answer, capsys: pytes
     assert len(out.strip().splitlines()) == 2, "a hint has a Korean and an English line"
 
 
+def test_a_list_and_float32_will_do(capsys: pytest.CaptureFixture) -> None:
+    ppca.check_2_1(lambda x, W, mu, sigma2: [part.float() for part in right_2_1(x, W, mu, sigma2)])
+    assert capsys.readouterr().out.strip() == "2.1 ✓"
+
+
 def test_an_exception_in_the_answer_is_reported(capsys: pytest.CaptureFixture) -> None:
     ppca.check_2_1(lambda x, W, mu, sigma2: x @ mu @ W)
     assert "✗ RuntimeError" in capsys.readouterr().out

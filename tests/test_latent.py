@@ -311,6 +311,14 @@ def test_the_same_in_four_dimensions_by_sampling() -> None:
     assert within(log_ratio.sum(1).exp(), (1 + 1 / sigma**2) ** d)
 
 
+def test_the_mean_divergence_of_posterior_and_prior_that_sets_the_number_of_samples() -> None:
+    sigma, x = 0.5, torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    posterior = Normal(x / (1 + sigma**2), sigma / math.sqrt(1 + sigma**2))
+    p_x = NonlinearGaussian(0.0, sigma).log_prob(x).exp()
+    mean = torch.trapezoid(p_x * kl_divergence(posterior, Normal(0.0, 1.0)), x)
+    assert mean.item() == pytest.approx(0.5 * math.log(1 + 1 / sigma**2))
+
+
 @pytest.mark.equation("1.17")
 def test_importance_sampling_is_unbiased_for_any_wide_proposal() -> None:
     model, value = NonlinearGaussian(), 1.4
