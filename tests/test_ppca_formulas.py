@@ -230,6 +230,36 @@ def test_the_gap_decides_which_eigenvectors_to_keep() -> None:
         assert max(found, key=found.get) == (0, 1)
 
 
+@pytest.mark.equation("2.14")
+def test_every_exchange_for_a_larger_eigenvalue_helps_even_beside_a_zero() -> None:
+    def bracket(lam: Tensor, kept: set[int]) -> Tensor:  # the part of (2.13) that the choice changes
+        dropped = [j for j in range(6) if j not in kept]
+        return lam[list(kept)].log().sum() + len(dropped) * lam[dropped].mean().log()
+
+    exchanges = 0
+    for seed in range(20):
+        lam = normal(6, seed=seed).exp().sort(descending=True).values
+        lam[-1] = 0
+        for kept in map(set, itertools.combinations(range(6), 2)):
+            sigma2 = lam[[j for j in range(6) if j not in kept]].mean()
+            if (lam[list(kept)] > sigma2).all():
+                for a, b in itertools.product(set(range(6)) - kept, kept):
+                    if lam[a] > lam[b]:
+                        bound = (lam[a] - lam[b]) * (1 / lam[b] - 1 / sigma2)
+                        assert bracket(lam, kept - {b} | {a}) - bracket(lam, kept) <= bound < 0
+                        exchanges += 1
+        for q in range(1, 4):
+            assert bracket(lam, set(range(q + 1))) <= bracket(lam, set(range(q)))
+    assert exchanges > 20
+
+
+@pytest.mark.equation("2.12")
+def test_too_few_rows_leave_nothing_for_the_noise() -> None:
+    for n, positive in ((Q + 1, False), (Q + 2, True)):
+        lam = torch.linalg.eigvalsh(covariance(normal(n, D, seed=28))).flip(0)
+        assert (lam[Q:].mean() > 1e-10).item() is positive
+
+
 @pytest.mark.equation("2.15")
 def test_rotation_changes_z_and_nothing_else(model: PPCA, x: Tensor) -> None:
     R, _ = torch.linalg.qr(normal(Q, Q, seed=17))
