@@ -47,7 +47,7 @@ def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
     for shift in (-1000.0, 1000.0):
         expect(
             _close(log_mean_exp(log_w + shift), truth + shift),
-            ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 먼저 가장 큰 값을 빼고 계산한 다음 마지막에 다시 더하라.",
+            ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 가장 큰 값을 빼고 계산한 뒤 더하라.",
             en=f"Near log w = {shift:.0f}, exp gives 0 or infinity. Subtract the largest one first, add it back last.",
         )
 
