@@ -36,8 +36,8 @@ def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def given(answer: Any) -> Any:
-    """The answer itself, or `NotAnswered` for the `None` or `...` that a stub holds or returns."""
-    if answer is None or answer is ...:
+    """The answer itself, or `NotAnswered` where a stub still holds or returns `None` or `...`, alone or in a tuple."""
+    if any(part is None or part is ... for part in (answer if isinstance(answer, tuple) else (answer,))):
         raise NotAnswered
     return answer
 
