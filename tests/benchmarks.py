@@ -15,8 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread pool steals the next contestant's cores
-
 import numpy as np
 import torch
 from sklearn.decomposition import PCA, IncrementalPCA
