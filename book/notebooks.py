@@ -99,17 +99,17 @@ def derive(chapter: str, lang: str, notebook: nbformat.NotebookNode) -> dict[str
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
-    """Hash of everything the outputs depend on: the code cells and the companion modules they import."""
+    """Hash of everything the outputs depend on: the code cells, the companion modules they import, bundled data."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     files = _companion_files(code)
-    parts = [*code, *(path.read_text() for path in files)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    parts = [*(source.encode() for source in code), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def execute(chapter: str, notebook: nbformat.NotebookNode, directory: Path = CHAPTERS) -> None:
     """Run the code cells in an empty folder and keep their outputs, free of anything that names this machine."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     path = directory / f"{chapter}.md"
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def execute(chapter: str, notebook: nbformat.NotebookNode, directory: Path = CHA
         )
         try:
             client.execute()
-        except (CellExecutionError, CellTimeoutError) as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise ChapterError(_locate(path, notebook, error)) from None
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -226,7 +226,7 @@ def _locate(path: Path, notebook: nbformat.NotebookNode, error: Exception) -> st
 
 
 def _companion_files(cells: list[str]) -> list[Path]:
-    """The files of `companion` that the cells import, directly or through another, widgets' scripts included."""
+    """The files of `companion` that the cells import, directly or through another, with scripts and data."""
     found: set[Path] = set()
 
     def visit(code: str) -> None:
@@ -247,7 +247,8 @@ def _companion_files(cells: list[str]) -> list[Path]:
         with contextlib.suppress(SyntaxError):  # executing the cell will say it better
             visit(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
     scripts = {script for path in found if path.parent.name == "widgets" for script in path.parent.glob("*.js")}
-    return sorted(found | scripts)
+    data = {images for path in found if path.name == "data.py" for images in path.parent.glob("*.npz")}
+    return sorted(found | scripts | data)
 
 
 def _rename_widgets(chapter: str, notebook: nbformat.NotebookNode) -> None:

@@ -47,9 +47,13 @@ def ring(
         modes: number of Gaussians; `ring_modes(modes, radius)` gives their centres.
         radius: radius of the circle.
         std: standard deviation of each Gaussian along each axis.
+        generator: source of randomness.
 
     Returns:
         Points, shape (n, 2).
+
+    Raises:
+        ValueError: if n or modes is not a positive integer or std is negative.
     """
     return _around(ring_modes(modes, radius), n, std, generator)
 
@@ -64,9 +68,13 @@ def grid(
         side: Gaussians along each axis; `grid_modes(side, spacing)` gives their centres.
         spacing: distance between neighbouring centres.
         std: standard deviation of each Gaussian along each axis.
+        generator: source of randomness.
 
     Returns:
         Points, shape (n, 2).
+
+    Raises:
+        ValueError: if n or side is not a positive integer or std is negative.
     """
     return _around(grid_modes(side, spacing), n, std, generator)
 
@@ -167,6 +175,10 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
         choseong: index of the initial consonant in `CHOSEONG`, 0 to 18.
         jungseong: index of the vowel in `JUNGSEONG`, 0 to 20.
         jongseong: index of the final in `JONGSEONG`, 0 to 27; 0 is none.
+
+    Raises:
+        TypeError: if an index is no integer.
+        ValueError: if an index is out of range.
     """
     i, v, f = (operator.index(letter) for letter in (choseong, jungseong, jongseong))
     for name, value, letters in (("choseong", i, CHOSEONG), ("jungseong", v, JUNGSEONG), ("jongseong", f, JONGSEONG)):
@@ -176,7 +188,11 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
 
 
 def decompose(syllable: str) -> tuple[int, int, int]:
-    """The three letters of a syllable as indices into `CHOSEONG`, `JUNGSEONG`, `JONGSEONG`: "각" is (0, 0, 1)."""
+    """The three letters of a syllable as indices into `CHOSEONG`, `JUNGSEONG`, `JONGSEONG`: "각" is (0, 0, 1).
+
+    Raises:
+        ValueError: if it is not one syllable from 가 to 힣.
+    """
     if not isinstance(syllable, str) or len(syllable) != 1 or not "가" <= syllable <= "힣":
         raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r}")
     rest, jongseong = divmod(ord(syllable) - 0xAC00, len(JONGSEONG))
@@ -300,6 +316,7 @@ def mnist(split: str = "train") -> tuple[Tensor, Tensor]:
 
     Raises:
         FileNotFoundError: no file and no network; the message says which files to put where.
+        ValueError: there is no such split.
     """
     return _MNIST.load(split)
 

@@ -46,11 +46,12 @@ def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Gener
         model: anything with `prior()` and `likelihood(z)`.
         x: observations, shape (n,) or (n, d).
         k: samples for each observation.
+        generator: source of randomness.
 
     Raises:
         ValueError: if k < 1.
     """
-    z = _draw(model.prior(), (_at_least_one(k), len(x)), generator)
+    z = _draw(model.prior(), (_at_least_one(k), len(x)), generator).to(x.device)
     return Estimate.from_log_weights(model.likelihood(z).log_prob(x))
 
 
@@ -64,11 +65,12 @@ def importance(
         x: observations, shape (n,) or (n, d).
         proposal: q(z), one for all x (batch shape ()) or one for each (batch shape (n,)).
         k: samples for each observation.
+        generator: source of randomness.
 
     Raises:
-        ValueError: if k < 1.
+        ValueError: if k < 1 or the proposal has another batch shape.
     """
-    proposal = proposal.expand((len(x),))
+    proposal = _one_for_each(proposal, len(x))
     z = _draw(proposal, (_at_least_one(k),), generator)
     log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - proposal.log_prob(z)
     return Estimate.from_log_weights(log_w)
@@ -170,7 +172,7 @@ class DiscreteLatent(nn.Module):
         return Categorical(logits=self.log_joint(x))
 
     def elbo(self, x: Tensor, q: Categorical) -> Tensor:
-        """The bound E_q[log p(x, z)] + H(q) ≤ log p(x), (1.20), shape (n,); tight when q is the posterior."""
+        """The bound E_q[log p(x, z)] + H(q) ≤ log p(x), (1.20), shape (n,); tight when q is the posterior, (1.21)."""
         return (q.probs * self.log_joint(x)).sum(-1) + q.entropy()
 
     def sample_joint(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -275,7 +277,7 @@ class GaussianMixture(DiscreteLatent):
 
     @classmethod
     def m_step(cls, x: Tensor, r: Tensor, *, floor: float = 0.0) -> GaussianMixture:
-        """The mixture that maximises Σ_n Σ_k r_nk log p(x_n, z = k), (1.25), over covariances Σ ⪰ floor · I.
+        """The mixture that maximises Σ_n Σ_k r_nk log p(x_n, z = k), (1.24), by (1.25), over covariances Σ ⪰ floor · I.
 
         Raising the eigenvalues of the weighted covariance to the floor is the exact constrained maximum, so EM with a
         floor still never lowers the likelihood.
@@ -284,6 +286,9 @@ class GaussianMixture(DiscreteLatent):
             x: data, shape (n, d).
             r: responsibilities, rows summing to one, shape (n, K).
             floor: least variance in any direction, in squared units of x.
+
+        Raises:
+            ValueError: if a covariance is singular and there is no floor.
         """
         n_k = r.sum(0).clamp_min(torch.finfo(x.dtype).tiny * len(x))
         mu = r.T @ x / n_k[:, None]
@@ -294,13 +299,14 @@ class GaussianMixture(DiscreteLatent):
         return cls(n_k / n_k.sum(), mu, Sigma)
 
     @classmethod
+    @torch.no_grad()
     def fit(
         cls,
         x: Tensor,
         components: int,
         *,
-        iterations: int = 200,
-        tolerance: float = 1e-6,
+        max_iter: int = 200,
+        tol: float = 1e-6,
         floor: float = 1e-4,
         generator: torch.Generator | None = None,
     ) -> GaussianMixture:
@@ -309,15 +315,17 @@ class GaussianMixture(DiscreteLatent):
         Args:
             x: data, shape (n, d), float32 or float64.
             components: K.
-            iterations: EM steps at most.
-            tolerance: stop when the mean log p(x) rises by less, in nats.
+            max_iter: at most so many steps of EM.
+            tol: EM stops when the mean log p(x) rises by less, in nats.
             floor: least variance of a component in any direction, as a fraction of the data's mean variance. Without
                 it the likelihood has no maximum: a component that shrinks onto one point sends it to infinity, (1.27).
+            generator: source of the random start.
 
         Returns:
             The mixture; its `history` holds the mean log p(x) before each step and after the last.
 
         Raises:
+            TypeError: if x is no floating-point tensor.
             ValueError: if x is not a finite matrix, is constant, has fewer rows than components, or floor is not
                 positive.
         """
@@ -333,11 +341,11 @@ class GaussianMixture(DiscreteLatent):
         with _seeded(generator):
             model = cls._start(x, components, floor)
         history = [float(model.log_prob(x).mean())]
-        for _ in range(iterations):
+        for _ in range(max_iter):
             r = model.posterior(x).probs
             model = cls.m_step(x, r, floor=floor)
             history.append(float(model.log_prob(x).mean()))
-            if history[-1] - history[-2] < tolerance:
+            if history[-1] - history[-2] < tol:
                 break
         model.history = history
         return model
@@ -380,6 +388,15 @@ def _at_least_one(k: int) -> int:
     return k
 
 
+def _one_for_each(proposal: Distribution, n: int) -> Distribution:
+    if proposal.batch_shape not in ((), (1,), (n,)):
+        raise ValueError(
+            f"proposal has batch shape {tuple(proposal.batch_shape)}: give one distribution, or one for each of the "
+            f"{n} x; if z is a vector, wrap it in Independent(…, 1)"
+        )
+    return proposal.expand((n,))
+
+
 def _draw(distribution: Distribution, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     with _seeded(generator):
         return distribution.sample(shape)
@@ -392,6 +409,6 @@ def _seeded(generator: torch.Generator | None) -> Iterator[None]:
         yield
         return
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

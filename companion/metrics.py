@@ -26,8 +26,13 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         index: rows of `images`, shape (n,); distance: root mean square difference per pixel, shape (n,).
+
+    Raises:
+        TypeError: if x is no floating-point tensor.
+        ValueError: if x is empty or has not the shape (n, d).
     """
     _check_samples(x, images.shape[1])
+    images = images.to(x)
     half_norm = images.square().sum(dim=1) / 2
     step = max(1, _TABLE // len(images))
     index = torch.cat([(rows @ images.T - half_norm).argmax(dim=1) for rows in x.split(step)])
@@ -42,6 +47,9 @@ def legible_radius(images: Tensor, index: Tensor | None = None) -> Tensor:
     Args:
         images: different images, shape (m, d).
         index: rows of `images` whose radius is wanted, shape (n,); all by default.
+
+    Raises:
+        ValueError: if there are fewer than two images.
     """
     if len(images) < 2:
         raise ValueError("images must hold at least two images, otherwise none has a neighbour")
@@ -78,13 +86,17 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
         x: samples, shape (n, d), on the scale of `data.x`.
         data: all syllables and which of them the model never saw.
         factor: 1 leaves no doubt which syllable a sample is; 2 lets it be as far as the nearest other syllable.
+
+    Raises:
+        TypeError: if x is no floating-point tensor.
+        ValueError: if x is empty or has not the shape (n, d).
     """
     index, distance = nearest_syllable(x, data.x)
-    legible = index[distance < factor * legible_radius(data.x, index)]
+    legible = index[distance < factor * legible_radius(data.x.to(x), index)]
     return HangulScore(
         legible=len(legible) / len(x),
         distinct=len(legible.unique()),
-        held_out=torch.isin(legible, data.held_out).double().mean().item(),
+        held_out=torch.isin(legible, data.held_out.to(x.device)).double().mean().item(),
     )
 
 
@@ -115,9 +127,13 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
         x: samples, shape (n, d).
         modes: centres of the mixture, shape (k, d), such as `ring_modes()`.
         std: standard deviation of each Gaussian.
+
+    Raises:
+        TypeError: if x is no floating-point tensor.
+        ValueError: if x is empty or has not the shape (n, d).
     """
     _check_samples(x, modes.shape[1])
-    distance, nearest = torch.cdist(x, modes, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+    distance, nearest = torch.cdist(x, modes.to(x), compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
     good = distance <= 3 * std
     p = nearest.bincount(minlength=len(modes)).double() / len(x)
     return ModeScore(
@@ -148,7 +164,12 @@ def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, d) and (m, d), n, m ≥ 2."""
+    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, d) and (m, d), n, m ≥ 2.
+
+    Raises:
+        TypeError: if x is no floating-point tensor.
+        ValueError: if one set has fewer than two samples, or the shapes disagree.
+    """
     _check_samples(x, y.shape[1])
     for name, samples in (("x", x), ("y", y)):
         if len(samples) < 2:
@@ -157,5 +178,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 
 def _check_samples(x: Tensor, dim: int) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x must be a floating-point tensor, got {kind}; convert it with torch.as_tensor(…).float()")
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != dim:
         raise ValueError(f"x must be samples of shape (n, {dim}) with n ≥ 1, got {tuple(x.shape)}")

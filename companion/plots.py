@@ -50,11 +50,13 @@ def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None
         columns: images in a row.
         titles: a label above each image.
         scale: inches an image.
+
+    Raises:
+        ValueError: if x is empty or its rows are no square images.
     """
-    n, dim = x.shape
-    side = math.isqrt(dim)
-    if side * side != dim:
-        raise ValueError(f"x has {dim} columns, which is no square image")
+    if x.ndim != 2 or not len(x) or math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
+        raise ValueError(f"x must hold flat square images, shape (n, side²) with n ≥ 1, got {tuple(x.shape)}")
+    n = len(x)
     rows = math.ceil(n / columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * scale, rows * (scale + (0.22 if titles else 0))), squeeze=False
@@ -277,7 +279,7 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
 
     Args:
         model: a `NonlinearGaussian`.
-        x: the observations whose posteriors are drawn, shape (m,).
+        x: the observations whose posteriors are drawn, shape (m,), m ≤ 3.
     """
     figure, axes = plt.subplots(
         2, 2, figsize=(6.6, 4.6), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"

@@ -21,6 +21,7 @@ LOG_2PI = math.log(2 * math.pi)
 #: The smallest σ² that a fit returns, relative to the mean variance of a column: what the arithmetic can resolve.
 FLOOR = {torch.float32: 1e-7, torch.float64: 1e-12}
 
+#: What may stand in for the posterior: independent entries of z, or any covariance.
 Gaussian = MultivariateNormal | Independent
 
 
@@ -37,7 +38,7 @@ class PPCA(nn.Module):
 
     Raises:
         TypeError: if W is no tensor of float32 or float64.
-        ValueError: if the shapes disagree or sigma2 is not positive.
+        ValueError: if the shapes disagree, an entry is not finite or sigma2 is not positive.
     """
 
     def __init__(self, W: Tensor, mu: Tensor, sigma2: Tensor | float) -> None:
@@ -47,8 +48,11 @@ class PPCA(nn.Module):
         sigma2 = torch.as_tensor(sigma2, dtype=W.dtype, device=W.device)
         if mu.shape != W.shape[:1]:
             raise ValueError(f"mu has shape {tuple(mu.shape)}, W {tuple(W.shape)}: give mu the shape ({len(W)},)")
-        if sigma2.ndim or not sigma2 > 0:
+        if sigma2.ndim or not 0 < sigma2 < math.inf:
             raise ValueError(f"sigma2 must be one positive number, not {sigma2.tolist()}")
+        for name, value in (("W", W), ("mu", mu)):
+            if not value.isfinite().all():
+                raise ValueError(f"{name} has entries that are NaN or infinite: give finite numbers")
         self.register_buffer("W", W)
         self.register_buffer("mu", mu)
         self.register_buffer("sigma2", sigma2)
@@ -61,12 +65,12 @@ class PPCA(nn.Module):
 
     @property
     def M(self) -> Tensor:
-        """M = WᵀW + σ²I, shape (q, q)."""
+        """M = WᵀW + σ²I, (2.16), shape (q, q)."""
         return self.W.T @ self.W + self.sigma2.expand(self.latent_dim).diag()
 
     @property
     def C(self) -> Tensor:
-        """C = WWᵀ + σ²I, the covariance of x, shape (d, d)."""
+        """C = WWᵀ + σ²I, the covariance of x, (2.4), shape (d, d)."""
         return self.W @ self.W.T + self.sigma2.expand_as(self.mu).diag()
 
     def prior(self) -> Independent:
@@ -109,17 +113,15 @@ class PPCA(nn.Module):
         return -0.5 * (d * LOG_2PI + log_det + distance)
 
     def elbo(self, x: Tensor, q: Gaussian | None = None) -> Tensor:
-        """E_q[log p(x | z)] − KL(q ‖ p(z)) ≤ log p(x) in nats, shape (n,), in closed form.
+        """E_q[log p(x | z)] − KL(q ‖ p(z)) ≤ log p(x) in nats, (1.20) and (1.21), shape (n,), in closed form.
 
         Args:
             x: data, shape (n, d).
             q: n Gaussians over z, MultivariateNormal or Independent(Normal(…), 1) of batch shape (n,) or (). By default
                 the exact posterior, where the bound is tight.
         """
-        observed, G = torch.ones_like(x), self.W.T @ self.W
-        if self._has_missing(x):
-            observed = (~x.isnan()).to(x)
-            G = _gram(self.W, observed)
+        missing, observed = self._has_missing(x), (~x.isnan()).to(x)
+        G = _gram(self.W, observed) if missing else self.W.T @ self.W
         q = self.posterior(x) if q is None else q
         L = _scale_tril(q)
         residual = torch.nan_to_num(x - q.mean @ self.W.T - self.mu)
@@ -131,7 +133,7 @@ class PPCA(nn.Module):
     def importance_bound(
         self, x: Tensor, k: int, q: Gaussian | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ) with zᵢ ~ q, whose expectation rises with k from the ELBO to log p(x).
+        """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ) with zᵢ ~ q, (1.17), whose expectation rises with k from the ELBO to log p(x).
 
         Args:
             x: data, shape (n, d).
@@ -163,7 +165,11 @@ class PPCA(nn.Module):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """W E[z | x] + μ, (2.19), shape (n, d)."""
-        return self.posterior(x).mean @ self.W.T + self.mu
+        if self._has_missing(x):
+            z = torch.cat([self._infer(block)[0] for block in self._blocks(x)])
+        else:
+            z = self.posterior(x).mean
+        return z @ self.W.T + self.mu
 
     def impute(self, x: Tensor) -> Tensor:
         """x with each missing entry replaced by its conditional mean given the row's observed entries, (2.27)."""
@@ -256,8 +262,11 @@ class PPCA(nn.Module):
         return MultivariateNormal(z, covariance, validate_args=False)
 
     def _log_prob_missing(self, x: Tensor) -> Tensor:
-        rows = 2**22 // self.latent_dim**2 + 1
-        return torch.cat([self._infer(block)[2] for block in x.split(rows)])
+        return torch.cat([self._infer(block)[2] for block in self._blocks(x)])
+
+    def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Rows of x, so few at a time that a q × q matrix for each of them takes little memory."""
+        return x.split(2**22 // self.latent_dim**2 + 1)
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and covariance of p(z | x_o), and log p(x_o), for rows with missing entries; in float64 inside."""

@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MultivariateNormal, Normal, kl_divergence
 
 from companion.latent import Estimate, GaussianMixture, NonlinearGaussian, PrototypeMixture, importance, monte_carlo
+from companion.ppca import PPCA
 
 X = torch.linspace(-4, 4, 9, dtype=torch.float64)
 MODELS = [NonlinearGaussian(b, sigma) for b in (0.0, 0.5, 1.0, 2.0) for sigma in (0.05, 0.3, 1.0)]
@@ -353,6 +354,21 @@ def test_the_posterior_as_proposal_has_no_variance() -> None:
     torch.testing.assert_close(estimate, Estimate(discrete.log_prob(x), torch.full((5,), 7.0, dtype=x.dtype)))
 
 
+def test_the_estimates_take_any_model_with_a_prior_and_a_likelihood(device: torch.device) -> None:
+    W = torch.tensor([[1.0, 0.2], [0.3, -0.8], [0.5, 0.4]], dtype=torch.float64, device=device)
+    model = PPCA(W, torch.tensor([1.0, -1.0, 0.5]), 0.5)
+    x = model.sample(200, generator=torch.Generator(device).manual_seed(1))
+    ratio = (monte_carlo(model, x, 20_000, generator=seeded()).log_prob - model.log_prob(x)).exp()
+    assert within(ratio.cpu(), 1)
+    estimate = importance(model, x, model.posterior(x), 3, generator=seeded())
+    torch.testing.assert_close(estimate, Estimate(model.log_prob(x), torch.full_like(x[:, 0], 3.0)))
+
+
+def test_the_estimates_follow_x_to_its_device(device: torch.device) -> None:
+    estimate = monte_carlo(NonlinearGaussian(), X.to(device), 5, generator=seeded())
+    assert estimate.log_prob.device.type == estimate.ess.device.type == device.type
+
+
 @pytest.mark.equation("1.19")
 def test_effective_sample_size() -> None:
     model, value, k = NonlinearGaussian(), 1.4, 20_000
@@ -495,7 +511,7 @@ def test_em_never_lowers_the_likelihood(seed, n, d, K, floor, scale, repeated) -
     if repeated:
         x = x[torch.randint(max(2, n // 3), (n,), generator=seeded(seed + 1))]
         x[0], x[1] = -scale, scale
-    model = GaussianMixture.fit(x, min(K, n), iterations=30, floor=floor, generator=seeded(seed))
+    model = GaussianMixture.fit(x, min(K, n), max_iter=30, floor=floor, generator=seeded(seed))
     history = torch.tensor(model.history, dtype=torch.float64)
     assert torch.isfinite(history).all()
     assert (history.diff() >= -1e-9 * (1 + history[:-1].abs())).all()
@@ -533,12 +549,17 @@ def test_a_shrinking_component_lifts_the_likelihood_without_end() -> None:
 def test_em_finds_separated_clusters_and_agrees_with_scikit_learn() -> None:
     centres = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], dtype=torch.float64)
     x = centres.repeat(100, 1) + torch.randn(300, 2, generator=seeded(), dtype=torch.float64)
-    model = GaussianMixture.fit(x, 3, tolerance=1e-10, generator=seeded(1))
+    model = GaussianMixture.fit(x, 3, tol=1e-10, generator=seeded(1))
     peer = SklearnMixture(3, reg_covar=0, tol=1e-10, max_iter=500, random_state=0).fit(x.numpy())
     assert model.history[-1] == pytest.approx(peer.score(x.numpy()), abs=1e-6)
     order, peer_order = model.mu.sum(1).argsort(), peer.means_.sum(1).argsort()
     np.testing.assert_allclose(model.pi[order].numpy().sum(), peer.weights_[peer_order].sum())
     assert torch.cdist(centres, model.mu).min(1).values.max() < 0.4
+
+
+def test_fit_keeps_no_graph_of_its_data() -> None:
+    x = torch.randn(30, 2, generator=seeded()).requires_grad_()
+    assert not GaussianMixture.fit(x, 2, generator=seeded()).mu.requires_grad
 
 
 def test_one_component_is_the_datas_gaussian() -> None:
@@ -550,7 +571,7 @@ def test_one_component_is_the_datas_gaussian() -> None:
 
 def test_em_on_digits_with_pixels_that_never_vary() -> None:
     x = torch.from_numpy(load_digits().data / 16).float()
-    model = GaussianMixture.fit(x, 10, iterations=10, floor=1e-3, generator=seeded())
+    model = GaussianMixture.fit(x, 10, max_iter=10, floor=1e-3, generator=seeded())
     assert all(b > a - 1e-4 for a, b in zip(model.history, model.history[1:], strict=False))
     assert torch.isfinite(model.log_prob(x)).all()
 
@@ -595,6 +616,8 @@ def test_a_loaded_state_is_the_model(tmp_path) -> None:
         (lambda: NonlinearGaussian().log_prob(torch.tensor([math.inf])), ValueError, "infinite"),
         (lambda: monte_carlo(NonlinearGaussian(), X, 0), ValueError, "k must be at least 1"),
         (lambda: importance(NonlinearGaussian(), X, Normal(0.0, 1.0), 0), ValueError, "k must be at least 1"),
+        (lambda: importance(NonlinearGaussian(), X, Normal(torch.zeros(4), 1.0), 5), ValueError, "the 9 x"),
+        (lambda: importance(mixture(), X[:, None], Normal(torch.zeros(9, 2), 1.0), 5), ValueError, "Independent"),
         (lambda: PrototypeMixture(torch.zeros(3), 1.0), ValueError, "prototypes"),
         (lambda: PrototypeMixture(torch.zeros(3, 2), -1.0), ValueError, "sigma"),
         (lambda: PrototypeMixture(torch.zeros(3, 2), 1.0).log_prob(torch.zeros(4, 3)), ValueError, "2 entries"),

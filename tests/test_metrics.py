@@ -158,6 +158,18 @@ def test_frechet_distance_with_fewer_samples_than_dimensions():
     assert metrics.frechet_distance(x, x + 1) == pytest.approx(40, rel=1e-5)
 
 
+# --- dtypes and devices ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_may_be_of_another_dtype_and_device_than_the_data(syllables, device, dtype):
+    x = syllables.x[::50].to(device, dtype)
+    score = metrics.hangul_score(x, syllables)
+    assert (score.legible, score.distinct) == (1, len(x))
+    points = grid(100, generator=torch.Generator().manual_seed(0))
+    assert metrics.mode_score(points.to(device, dtype), grid_modes(), 0.05).high_quality > 0.9
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +181,12 @@ def test_samples_of_a_wrong_shape(syllables, x):
         metrics.mode_score(x, ring_modes(), 0.01)
     with pytest.raises(ValueError, match="x must be samples"):
         metrics.frechet_distance(x, syllables.x)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(3, 256, dtype=torch.uint8), np.zeros((3, 256))])
+def test_samples_of_a_wrong_type(syllables, x):
+    with pytest.raises(TypeError, match="x must be a floating-point tensor"):
+        metrics.hangul_score(x, syllables)
 
 
 def test_one_sample_has_no_covariance():

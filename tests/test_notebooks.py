@@ -172,6 +172,28 @@ def test_syntax_error_is_named(sources: Path) -> None:
         notebooks.build("01-a", directory=sources)
 
 
+def test_dead_kernel_is_one_line(sources: Path) -> None:
+    write_chapter(sources, "01-a", "import os\nos._exit(1)")
+    with pytest.raises(notebooks.ChapterError, match=r"^01-a\.md: Kernel died"):
+        notebooks.build("01-a", directory=sources)
+
+
+def test_outputs_depend_on_the_modules_and_the_data_behind_them(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "companion"
+    package.mkdir()
+    (package / "model.py").write_text("from companion.data import load")
+    (package / "data.py").write_text("def load(): ...")
+    (package / "images.npz").write_bytes(b"\xff1")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import companion.model")])
+    digests = [notebooks.digest(notebook)]
+    for name, content in (("data.py", b"def load(): pass"), ("images.npz", b"\xff2"), ("other.py", b"")):
+        (package / name).write_bytes(content)
+        digests.append(notebooks.digest(notebook))
+    assert len(set(digests)) == 3
+    assert digests[2] == digests[3], "a module that nobody imports does not count"
+
+
 def test_stderr_is_an_error_unless_the_cell_trains(sources: Path) -> None:
     noisy = "import sys\nprint('progress', file=sys.stderr)\nprint('done')"
     write_chapter(sources, "01-a", noisy)

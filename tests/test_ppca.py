@@ -67,6 +67,18 @@ def test_log_prob_of_missing_data_is_the_dense_gaussian_of_the_observed_entries(
     torch.testing.assert_close(model.log_prob(x)[0].item(), 0.0)
 
 
+def test_rows_with_missing_entries_are_worked_off_in_blocks(device, monkeypatch):
+    model, x = make_model(device=device), make_data(60, 6, missing=0.4, device=device)
+    whole = model.posterior(x).mean, model.log_prob(x)
+    sizes = []
+    infer = PPCA._infer
+    monkeypatch.setattr(PPCA, "_blocks", lambda self, x: x.split(7))
+    monkeypatch.setattr(PPCA, "_infer", lambda self, x: sizes.append(len(x)) or infer(self, x))
+    torch.testing.assert_close(model.reconstruct(x), whole[0] @ model.W.T + model.mu)
+    torch.testing.assert_close(model.log_prob(x), whole[1])
+    assert max(sizes) == 7
+
+
 def test_log_prob_where_the_noise_is_tiny(device):
     """Woodbury's textbook form loses every digit here: |y|² − yᵀWM⁻¹Wᵀy ≈ σ² is a difference of numbers 1e8 σ²."""
     model = make_model(device=device)
@@ -498,6 +510,11 @@ X = make_data(10, 4)
         (ValueError, "x is on meta, the model on cpu", lambda: PPCA.fit(X, 2).log_prob(X.to("meta"))),
         (TypeError, "q must be MultivariateNormal", lambda: PPCA.fit(X, 2).elbo(X, Normal(0.0, 1.0))),
         (ValueError, "k must be at least 1", lambda: PPCA.fit(X, 2).importance_bound(X, 0)),
+        (TypeError, "x must be a torch.Tensor", lambda: PPCA.fit(X, 2).elbo(X.numpy())),
+        (TypeError, "x must be a torch.Tensor", lambda: PPCA.fit(X, 2).importance_bound(X.numpy(), 2)),
+        (ValueError, "W has entries that are NaN", lambda: PPCA(torch.full((4, 2), NAN), torch.ones(4), 1)),
+        (ValueError, "mu has entries that are NaN", lambda: PPCA(torch.ones(4, 2), torch.full((4,), math.inf), 1)),
+        (ValueError, "sigma2 must be one positive", lambda: PPCA(torch.ones(4, 2), torch.ones(4), math.inf)),
         (TypeError, "W must be float32", lambda: PPCA(torch.ones(4, 2).long(), torch.ones(4), 1)),
         (ValueError, "W must have shape", lambda: PPCA(torch.ones(4), torch.ones(4), 1)),
         (ValueError, r"mu has shape \(3,\).*\(4,\)", lambda: PPCA(torch.ones(4, 2), torch.ones(3), 1)),

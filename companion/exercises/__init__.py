@@ -6,6 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 
 class NotAnswered(Exception):
     """The reader has not touched the stub yet."""
@@ -40,6 +43,11 @@ def given(answer: Any) -> Any:
     if any(part is None or part is ... for part in (answer if isinstance(answer, tuple) else (answer,))):
         raise NotAnswered
     return answer
+
+
+def close(value: Tensor, truth: Tensor) -> bool:
+    """Whether the answer has the shape of the truth and its value to about four digits, in float32 or float64."""
+    return value.shape == truth.shape and torch.allclose(value.double(), truth.double(), rtol=1e-4, atol=1e-6)
 
 
 def expect(condition: Any, *, ko: str, en: str) -> None:

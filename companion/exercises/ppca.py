@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from companion.exercises import exercise, expect, given
+from companion.exercises import close, exercise, expect, given
 
 
 def _example(n: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -17,10 +17,6 @@ def _example(n: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(21)
     x, W, mu = (torch.randn(*shape, generator=generator).double() for shape in ((n, 5), (5, 2), (5,)))
     return x, W, mu + 1, torch.tensor(0.3, dtype=torch.float64)
-
-
-def _close(value: Tensor, truth: Tensor) -> bool:
-    return value.shape == truth.shape and torch.allclose(value.double(), truth, rtol=1e-4, atol=1e-6)
 
 
 @exercise
@@ -43,28 +39,28 @@ def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor
     gain = torch.linalg.solve(W @ W.T + sigma2 * torch.eye(5).double(), W).T
     truth = (x - mu) @ gain.T
     expect(
-        not _close(mean, x @ gain.T),
+        not close(mean, x @ gain.T),
         ko="μ를 빼지 않았다. 식 (2.16)의 평균은 x − μ에서 시작한다.",
         en="μ was not subtracted: the mean in (2.16) starts from x − μ.",
     )
     expect(
-        not _close(mean, (x - mu) @ torch.linalg.pinv(W).T),
+        not close(mean, (x - mu) @ torch.linalg.pinv(W).T),
         ko="M에 σ²I가 빠졌다. 지금 답은 σ² → 0인 극한, 곧 PCA다.",
         en="M lacks the term σ²I: this is the limit σ² → 0, PCA.",
     )
     expect(
-        not _close(mean, (x - mu) @ W),
+        not close(mean, (x - mu) @ W),
         ko="M⁻¹을 곱하지 않았다.",
         en="The factor M⁻¹ is missing.",
     )
-    expect(_close(mean, truth), ko="평균이 M⁻¹Wᵀ(x−μ)와 다르다.", en="The mean differs from M⁻¹Wᵀ(x−μ).")
+    expect(close(mean, truth), ko="평균이 M⁻¹Wᵀ(x−μ)와 다르다.", en="The mean differs from M⁻¹Wᵀ(x−μ).")
     exact = torch.eye(2).double() - gain @ W
     expect(
-        not _close(covariance, exact / sigma2),
+        not close(covariance, exact / sigma2),
         ko="공분산은 M⁻¹이 아니라 σ²M⁻¹이다.",
         en="The covariance is σ²M⁻¹, not M⁻¹.",
     )
-    expect(_close(covariance, exact), ko="공분산이 σ²M⁻¹과 다르다.", en="The covariance differs from σ²M⁻¹.")
+    expect(close(covariance, exact), ko="공분산이 σ²M⁻¹과 다르다.", en="The covariance differs from σ²M⁻¹.")
 
 
 @exercise
@@ -138,14 +134,14 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
             "This is the standard deviation before anything is observed: use what the observed entries tell.",
         ),
     ):
-        expect(not _close(found, wrong), ko=ko, en=en)
+        expect(not close(found, wrong), ko=ko, en=en)
     M = W.T @ W + sigma2 * torch.eye(2).double()
     everywhere = (sigma2 * (1 + (W[missing] @ torch.linalg.inv(M) * W[missing]).sum(1))).sqrt()
     expect(
-        not _close(found, everywhere),
+        not close(found, everywhere),
         ko="M에 빠진 행까지 넣었다. M_o는 관측한 성분의 W_o로 만든다.",
         en="Your M contains the missing rows too: make M_o from the observed rows W_o.",
     )
     expect(
-        _close(found, variance.sqrt()), ko="식 (2.27)의 둘째 줄과 다르다.", en="Differs from the second line of (2.27)."
+        close(found, variance.sqrt()), ko="식 (2.27)의 둘째 줄과 다르다.", en="Differs from the second line of (2.27)."
     )
