@@ -69,7 +69,7 @@ $(VENV)/bench: $(VENV)/test
 	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[bench]'
 	@touch $@
 
-$(COLAB)/ready: $(VENV)/python tests/colab.txt
+$(COLAB)/ready: $(VENV)/python tests/colab.txt constraints.txt
 	@echo "Making $(COLAB) with Colab's versions (a few minutes, once)"
 	@$(PYTHON) -m venv --clear $(COLAB)
 	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt $$(grep '^torch==' constraints.txt)
