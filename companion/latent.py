@@ -49,10 +49,10 @@ def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Gener
         generator: source of randomness.
 
     Raises:
-        ValueError: if k < 1.
+        ValueError: if k < 1 or the rows of x have another shape than the model's.
     """
     z = _draw(model.prior(), (_at_least_one(k), len(x)), generator).to(x.device)
-    return Estimate.from_log_weights(model.likelihood(z).log_prob(x))
+    return Estimate.from_log_weights(_log_likelihood(model, x, z))
 
 
 def importance(
@@ -68,11 +68,11 @@ def importance(
         generator: source of randomness.
 
     Raises:
-        ValueError: if k < 1 or the proposal has another batch shape.
+        ValueError: if k < 1, the proposal has another batch shape, or the rows of x another shape than the model's.
     """
     proposal = _one_for_each(proposal, len(x))
     z = _draw(proposal, (_at_least_one(k),), generator)
-    log_w = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - proposal.log_prob(z)
+    log_w = model.prior().log_prob(z) + _log_likelihood(model, x, z) - proposal.log_prob(z)
     return Estimate.from_log_weights(log_w)
 
 
@@ -380,6 +380,17 @@ def _check(x: Tensor, name: str, *, ndim: int, dim: int | None = None) -> Tensor
     if not torch.isfinite(x).all():
         raise ValueError(f"{name} has entries that are NaN or infinite; remove those rows")
     return x
+
+
+def _log_likelihood(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x | z), shape (k, n), for z of shape (k, n, …)."""
+    likelihood = model.likelihood(z)
+    if x.shape[1:] != likelihood.event_shape:
+        shape = tuple(likelihood.event_shape)
+        raise ValueError(
+            f"each x has shape {tuple(x.shape[1:])}, but the model's has {shape}: reshape x to (n, *{shape})"
+        )
+    return likelihood.log_prob(x)
 
 
 def _at_least_one(k: int) -> int:

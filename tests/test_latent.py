@@ -377,6 +377,8 @@ def test_effective_sample_size() -> None:
     assert estimate.ess.item() == pytest.approx(k / (1 + relative), rel=0.05)
 
     class Weights:  # a likelihood that holds the weights 4, 2, 2 and 0
+        event_shape = torch.Size()
+
         def prior(self) -> Categorical:
             return Categorical(torch.ones(1))
 
@@ -389,6 +391,15 @@ def test_effective_sample_size() -> None:
     estimate = monte_carlo(Weights(), torch.zeros(1), 4)
     assert estimate.ess.item() == pytest.approx(8**2 / (16 + 4 + 4))
     assert estimate.log_prob.item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_observations_of_another_shape_are_refused_instead_of_broadcast(k: int) -> None:
+    x = torch.zeros(3, 1)
+    with pytest.raises(ValueError, match=r"each x has shape \(1,\), but the model's has \(\)"):
+        monte_carlo(NonlinearGaussian(), x, k)
+    with pytest.raises(ValueError, match=r"each x has shape \(1,\), but the model's has \(\)"):
+        importance(NonlinearGaussian(), x, Normal(0.0, 1.0), k)
 
 
 def test_estimates_survive_underflow() -> None:
