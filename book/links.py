@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r'href="(https?://[^"]+)"|(?:\]\(|<)(https?://[^\s)>]+)')
+#: What publishers answer to programs where a reader gets the page.
+REFUSED = (401, 403, 429)
 LOCAL = re.compile(r"https?://(localhost|127\.)")
 
 
@@ -35,7 +37,7 @@ def problem(link: str) -> str | None:
     """Why the link does not answer, or None if it does."""
     try:
         with requests.get(link, timeout=30, stream=True, headers={"User-Agent": "Mozilla/5.0"}) as answer:
-            return None if answer.ok else f"status {answer.status_code}"
+            return None if answer.ok or answer.status_code in REFUSED else f"status {answer.status_code}"
     except requests.RequestException as error:
         return type(error).__name__
 
