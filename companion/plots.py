@@ -30,11 +30,14 @@ def use_style() -> None:
             "axes.spines.right": False,
             "axes.edgecolor": INK,
             "axes.labelcolor": INK,
-            "axes.titlesize": 11,
+            "axes.titlesize": 12,
+            "axes.labelsize": 13,
             "font.size": 11,
             "legend.frameon": False,
             "mathtext.fontset": "cm",
             "text.color": INK,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
             "xtick.color": INK,
             "ytick.color": INK,
             "image.cmap": "gray_r",
@@ -59,14 +62,14 @@ def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None
     n = len(x)
     rows = math.ceil(n / columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * scale, rows * (scale + (0.22 if titles else 0))), squeeze=False
+        rows, columns, figsize=(columns * scale, rows * (scale + (0.32 if titles else 0))), squeeze=False
     )
     for index, axis in enumerate(axes.flat):
         axis.axis("off")
         if index < n:
             draw_image(axis, x[index])
             if titles:
-                axis.set_title(titles[index], fontsize=9)
+                axis.set_title(titles[index], fontsize=14)
     return figure
 
 
@@ -85,7 +88,7 @@ def draw_image(axis: Axes, x: Tensor) -> None:
 
 def family_map() -> Figure:
     """How each family ties z to x: solid arrows generate, dashed ones infer (or, for diffusion, destroy)."""
-    figure, axes = plt.subplots(1, 4, figsize=(9.2, 2.5), gridspec_kw={"width_ratios": [1, 1, 1.25, 1.9]})
+    figure, axes = plt.subplots(1, 4, figsize=(8.6, 2.4), gridspec_kw={"width_ratios": [1, 1, 1.25, 1.9]})
     for axis, title, width in zip(axes, ("PPCA", "VAE", "GAN", "Diffusion"), (2, 2, 2.6, 4.2), strict=True):
         axis.set(xlim=(0, width), ylim=(0, 3), aspect="equal", title=title)
         axis.axis("off")
@@ -288,10 +291,11 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
     empty.axis("off")
     z, xs = torch.linspace(-3, 3, 301), torch.linspace(-4, 4, 321)
     joint = model.log_joint(xs[:, None], z).exp()
-    plane.contourf(z, xs, joint, levels=12, cmap="Greys")
+    plane.contourf(z, xs, joint, levels=joint.max() * torch.linspace(0.02, 1, 14), cmap="Greys")
     plane.plot(z, model.f(z), color=BLUE, lw=1)
     plane.annotate("$f(z)$", (2.3, float(model.f(torch.tensor(2.3))) - 0.75), color=BLUE)
-    plane.set(ylabel="$x$", ylim=(-4, 4), title="$p(z, x)$")
+    plane.set(ylim=(-4, 4), title="$p(z, x)$")
+    plane.set_ylabel("$x$", rotation=0)
     right.fill_betweenx(xs, model.log_prob(xs).exp(), color=GREY, alpha=0.35, lw=0)
     right.set(xticks=[], title="$p(x)$")
     right.tick_params(labelleft=False)

@@ -205,13 +205,13 @@ class LinkEquations(SphinxTransform):
 
     def beside(self, item: Formula, target: str) -> aside:
         place = aside()
-        place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
         tests = self.tests[item.number] if self.env.docname != INDEX else []
         for test in tests if len(tests) <= SHOWN else tests[:1]:
             place += self.mark(test)
         if len(tests) > SHOWN:
             more = f"+{len(tests) - 1}"
             place += nodes.reference("", more, refuri=f"{INDEX}.html#{item.anchor}", classes=["formula-check"])
+        place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
         return place
 
     def mark(self, test: Check, text: str = "✓") -> nodes.reference:

@@ -84,6 +84,65 @@ class CallOuts(SphinxTransform):
             quote.replace_self(admonition)
 
 
+#: U+2060 forbids a line break, U+00A0 is a space that does.
+JOINER, TIED = "\u2060", "\u00a0"
+
+
+class LineBreaks(SphinxTransform):
+    """No line starts with the particle or the punctuation that belongs to the formula, bracket or link before it."""
+
+    default_priority = 410  # after the links to formulas
+
+    def apply(self) -> None:
+        untouched = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw
+        for text in list(self.document.findall(nodes.Text)):
+            if text and not isinstance(text.parent, untouched):
+                text.parent.replace(text, nodes.Text(self.tie(text)))
+        for parent in {formula.parent: None for formula in self.document.findall(nodes.math)}:
+            self.keep_together(parent)
+
+    def tie(self, text: nodes.Text) -> str:
+        siblings = text.parent.children
+        place = siblings.index(text)
+        words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, text)
+        words = re.sub(r"(?<=\d) (?=nat|%)", TIED, words)
+        if any("formula-link" in node.get("classes", ()) for node in siblings[place + 1 : place + 2]):
+            words = re.sub("식 $", f"식{TIED}", words)
+        particle = place and not isinstance(siblings[place - 1], nodes.math) and re.match("[가-힣]", words)
+        return JOINER + words if particle else words
+
+    def keep_together(self, parent: nodes.Element) -> None:
+        """A browser breaks lines on both sides of a formula, whatever stands there: a span forbids it."""
+        word: list[nodes.Node] = []
+        children: list[nodes.Node] = []
+
+        def end() -> None:
+            formula = any(isinstance(node, nodes.math) for node in word)
+            for node in [nodes.inline("", "", *word, classes=["unbroken"])] if formula and word[1:] else word:
+                if isinstance(node, nodes.Text) and children and isinstance(children[-1], nodes.Text):
+                    node = nodes.Text(children.pop() + node)  # the search wants its neighbours
+                children.append(node)
+            word.clear()
+
+        for node in parent.children:
+            if isinstance(node, nodes.math):
+                word.append(node)
+            elif isinstance(node, nodes.Text):
+                for part in re.split(r"(\s+)", node):
+                    if part.isspace():
+                        end()
+                    if part:
+                        word.append(nodes.Text(part))
+                    if part.isspace():
+                        end()
+            else:
+                end()
+                children.append(node)
+        end()
+        parent.children = []
+        parent.extend(children)
+
+
 class HiddenCells(SphinxTransform):
     """A hidden cell that starts with `#@title 풀이 · Solution 2.1` is called 풀이 2.1 or Solution 2.1, as on Colab."""
 
@@ -132,7 +191,7 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
 def _description(doctree: nodes.document | None) -> str:
     """The page's first paragraph of prose, cut at a word."""
     for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().split())
+        text = " ".join(paragraph.astext().replace(JOINER, "").split())
         if len(text) > 40:
             return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
     return ""
@@ -184,6 +243,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", _explain_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
+    app.add_transform(LineBreaks)
     app.add_transform(HiddenCells)
     app.add_node(HideCodeCellNode, override=True, html=(_visit_hidden, _depart_hidden))
     app.add_css_file("custom.css", priority=900)

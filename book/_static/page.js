@@ -6,18 +6,28 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
-// What is wider than the column is stacked (tables) or scrolls: show that it does, and let the keyboard reach it.
+// What is wider than the column: a formula shrinks a little, a table is stacked on a phone, all else scrolls; show that it
+// does, and let the keyboard reach it.
 function fitToWidth() {
   for (const table of document.querySelectorAll(".bd-article table.table")) {
     table.classList.remove("stacked");
     if (innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth) stack(table);
   }
-  for (const formula of document.querySelectorAll("span.math mjx-container")) {
-    const column = formula.closest("p, li, td, figcaption, section");
-    const wide = Math.max(formula.scrollWidth, formula.getBoundingClientRect().width) > column.clientWidth + 1;
+  for (const changed of document.querySelectorAll(".scrolls-inline, .unbroken.wide")) changed.classList.remove("scrolls-inline", "wide");
+  for (const formula of document.querySelectorAll("div.math mjx-container")) formula.style.removeProperty("font-size");
+  const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
+  const all = (selector, measure) => [...document.querySelectorAll(selector)].map((element) => [element, measure(element)]);
+  const displayed = all("div.math mjx-container", ({ parentElement: box }) => Math.floor((112 * box.clientWidth) / box.scrollWidth));
+  const inline = all("span.math mjx-container", (formula) => formula.getBoundingClientRect().width > column(formula) + 1);
+  const words = all(".unbroken", (word) => word.offsetWidth > column(word));
+  for (const [formula, percent] of displayed) {
+    if (percent < 112 && percent >= 95) formula.style.setProperty("font-size", `${percent}%`, "important");
+  }
+  for (const [formula, wide] of inline) {
     formula.classList.toggle("scrolls-inline", wide);
     if (wide) formula.tabIndex = 0;
   }
+  for (const [word, wide] of words) word.classList.toggle("wide", wide);
   for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
@@ -26,6 +36,7 @@ function fitToWidth() {
 }
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fitToWidth));
 addEventListener("resize", fitToWidth);
+document.fonts.addEventListener("loadingdone", fitToWidth);
 
 function stack(table) {
   const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
@@ -38,13 +49,16 @@ function stack(table) {
 // Paper has no buttons: print what is folded.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
 
-// Chapters come before appendices in the search; the lines under a result come from the article alone, and name formulas
-// without TeX's delimiters.
+// Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
+// without TeX's commands.
 if (typeof Search !== "undefined") {
   Scorer.score = ([page, , , , score]) => score + (/^\d/.test(page) ? Scorer.title : 0);
   Search.htmlToText = (text) => {
     const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
     article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
-    return article?.textContent.replace(/\\[()[\]]/g, "").trim() ?? "";
+    const signs = { int: "∫", sum: "Σ", prod: "∏", mid: "|", to: "→", le: "≤", ge: "≥", mu: "μ", sigma: "σ", Sigma: "Σ", pi: "π", lambda: "λ", top: "ᵀ" };
+    const plain = (tex) => tex.replace(/\\([A-Za-z]+|.) */g, (_, name) => signs[name] ?? "").replace(/[{}]/g, "");
+    article?.querySelectorAll("span.math").forEach((formula) => (formula.textContent = plain(formula.textContent)));
+    return article?.textContent.trim() ?? "";
   };
 }
