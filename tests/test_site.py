@@ -255,7 +255,10 @@ p(x) &= \int p(x, z)\,dz \\
 $$"""
 WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
 TABLE = "| Name | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n"
-SECOND = {"ko": "# 둘째 쪽\n\n앞의 (1.1)을 다시 본다.", "en": f"# A second page\n\nBack to (1.1) once more.\n\n{TABLE}"}
+SECOND = {
+    "ko": f"# 둘째 쪽\n\n앞의 식 (1.1)을 다시 본다. 오차가 10 nat다.\n\n{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
+    "en": f"# A second page\n\nBack to (1.1) once more.\n\n{TABLE}",
+}
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
 LIST = {"ko": "# 공식", "en": "# Formulas"}
 FEW = "import pytest\n\n@pytest.mark.equation('1.1')\ndef test_one():\n    pass\n"
@@ -521,6 +524,21 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert page.locator("#eq-1-2 .formula-number").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+def test_no_line_starts_with_what_belongs_to_the_word_before(small: Path, small_server: str, visit) -> None:
+    text = (small / "ko" / "second.html").read_text()
+    assert "식\u00a0<a" in text
+    assert "10\u00a0nat" in text
+    assert "</a>\u2060을" in text
+    torn = """() => [...document.querySelectorAll(".unbroken")].filter((word) => {
+        const lines = [...word.getClientRects()].map(({top}) => top);
+        return Math.max(...lines) - Math.min(...lines) > 20;
+    }).length"""
+    for width in (375, 420, 500, 900):
+        page = visit(f"{small_server}/ko/second.html", width=width)
+        assert page.locator(".unbroken mjx-container").count() == 80
+        assert page.evaluate(torn) == 0
 
 
 def test_a_wide_table_is_stacked_on_a_phone(small_server: str, visit) -> None:
