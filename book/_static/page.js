@@ -13,7 +13,7 @@ function fitToWidth() {
     table.classList.remove("stacked");
     if (innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth) stack(table);
   }
-  for (const changed of document.querySelectorAll(".scrolls-inline, .unbroken.wide")) changed.classList.remove("scrolls-inline", "wide");
+  for (const changed of document.querySelectorAll(".scrolls-inline, .unbroken.wide")) changed.classList.remove("scrolls-inline", "scrolls", "wide");
   for (const formula of document.querySelectorAll("div.math mjx-container")) formula.style.removeProperty("font-size");
   const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
   const all = (selector, measure) => [...document.querySelectorAll(selector)].map((element) => [element, measure(element)]);
@@ -28,7 +28,7 @@ function fitToWidth() {
     if (wide) formula.tabIndex = 0;
   }
   for (const [word, wide] of words) word.classList.toggle("wide", wide);
-  for (const box of document.querySelectorAll("div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
+  for (const box of document.querySelectorAll("div.math, .scrolls-inline, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
     box.onscroll();
