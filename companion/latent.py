@@ -39,7 +39,13 @@ class Estimate(NamedTuple):
         return cls(log_sum - math.log(len(log_w)), (2 * log_sum - log_sum_sq).exp())
 
 
-def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Estimate:
+def monte_carlo(
+    model: LatentModel,
+    x: Tensor,
+    k: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> Estimate:
     """Average the likelihood over the prior, p̂(x) = (1/k) Σᵢ p(x | zᵢ) with zᵢ ~ p(z), (1.12).
 
     Args:
@@ -56,7 +62,12 @@ def monte_carlo(model: LatentModel, x: Tensor, k: int, *, generator: torch.Gener
 
 
 def importance(
-    model: LatentModel, x: Tensor, proposal: Distribution, k: int, *, generator: torch.Generator | None = None
+    model: LatentModel,
+    x: Tensor,
+    proposal: Distribution,
+    k: int,
+    *,
+    generator: torch.Generator | None = None,
 ) -> Estimate:
     """Average importance weights, p̂(x) = (1/k) Σᵢ p(x, zᵢ) / q(zᵢ) with zᵢ ~ q(z), (1.17).
 
@@ -214,7 +225,8 @@ class PrototypeMixture(DiscreteLatent):
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z) = −log K − (d/2) log 2πσ² − ‖x − g_z‖² / 2σ² for every z, shape (n, K)."""
         _check(x, "x", ndim=2, dim=self.g.shape[1])
-        distance_sq = torch.cdist(x, self.g, compute_mode="donot_use_mm_for_euclid_dist").square()
+        exact = "donot_use_mm_for_euclid_dist"
+        distance_sq = torch.cdist(x, self.g, compute_mode=exact).square()
         log_norm = 0.5 * x.shape[1] * math.log(2 * math.pi * self.sigma**2)
         return -math.log(len(self.g)) - log_norm - distance_sq / (2 * self.sigma**2)
 
