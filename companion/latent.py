@@ -83,8 +83,8 @@ def importance(
     """
     proposal = _one_for_each(proposal, len(x))
     z = _draw(proposal, (_at_least_one(k),), generator)
-    log_w = model.prior().log_prob(z) + _log_likelihood(model, x, z) - proposal.log_prob(z)
-    return Estimate.from_log_weights(log_w)
+    log_joint = model.prior().log_prob(z) + _log_likelihood(model, x, z)
+    return Estimate.from_log_weights(log_joint - proposal.log_prob(z))
 
 
 @dataclass(frozen=True)
