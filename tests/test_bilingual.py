@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 import jupytext
+import notebooks
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
 
-import notebooks  # noqa: E402
 
 SOURCES = [notebooks.CHAPTERS / f"{name}.md" for name in notebooks.chapters()]
 HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")

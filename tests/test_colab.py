@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
+import notebooks
 import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-colab" / "bin" / "python"
-sys.path.insert(0, str(ROOT / "book"))
 
-import notebooks  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-colab: run `make colab`")
 

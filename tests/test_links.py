@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import links
 from conftest import serve
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
 
-import links  # noqa: E402
 
 REPOSITORY = "https://github.com/owner/book"
 

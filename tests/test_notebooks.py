@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import notebooks
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
 
-import notebooks  # noqa: E402
 
 EDITIONS = [ROOT / "book" / lang for lang in notebooks.LANGUAGES]
 NOTEBOOKS = sorted(path for edition in EDITIONS for path in edition.glob("*.ipynb"))

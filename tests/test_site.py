@@ -7,14 +7,15 @@ import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import anywidget
+import equations
 import nbformat
+import notebooks
 import pytest
 import traitlets
 from conftest import serve
@@ -22,10 +23,7 @@ from ipywidgets.embed import dependency_state
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "_ext")]
 
-import equations  # noqa: E402
-import notebooks  # noqa: E402
 
 LANGUAGES = notebooks.LANGUAGES
 OTHER = dict(zip(LANGUAGES, reversed(LANGUAGES), strict=True))
