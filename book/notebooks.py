@@ -246,9 +246,10 @@ def _companion_files(cells: list[str]) -> list[Path]:
     for source in cells:
         with contextlib.suppress(SyntaxError):  # executing the cell will say it better
             visit(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
-    scripts = {script for path in found if path.parent.name == "widgets" for script in path.parent.glob("*.js")}
+    widgets = [path for path in found if path.parent.name == "widgets"]
+    scripts = {path.with_name(name) for path in widgets for name in ("common.js", f"{path.stem}.js")}
     data = {images for path in found if path.name == "data.py" for images in path.parent.glob("*.npz")}
-    return sorted(found | scripts | data)
+    return sorted(path for path in found | scripts | data if path.exists())
 
 
 def _rename_widgets(chapter: str, notebook: nbformat.NotebookNode) -> None:

@@ -193,6 +193,21 @@ def test_outputs_depend_on_the_modules_and_the_data_behind_them(tmp_path: Path, 
     assert digests[2] == digests[3], "a module that nobody imports does not count"
 
 
+def test_outputs_depend_on_the_scripts_of_the_widgets_they_show(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "companion" / "widgets"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "dial.py").touch()
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from companion.widgets.dial import Dial")])
+    digests = [notebooks.digest(notebook)]
+    for name in ("common.js", "dial.js", "other.js"):
+        (package / name).touch()
+        digests.append(notebooks.digest(notebook))
+    assert len(set(digests)) == 3
+    assert digests[2] == digests[3], "another widget's script does not count"
+
+
 def test_stderr_is_an_error_unless_the_cell_trains(sources: Path) -> None:
     noisy = "import sys\nprint('progress', file=sys.stderr)\nprint('done')"
     write_chapter(sources, "01-a", noisy)
