@@ -1,0 +1,91 @@
+"""Checks of arguments, shared by all modules: one clear error that names the argument and the remedy."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import torch
+from torch import Tensor
+
+
+def check_int(name: str, value: int, least: int = 1) -> int:
+    """The value as an int, if it is an integer of Python, NumPy or torch and at least `least`.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is less.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least}, got {whole}")
+    return whole
+
+
+def check_number(name: str, value: float, *, least: float = 0.0, below: float = math.inf, open: bool = False) -> float:
+    """The value as a float, if it is a number with least ≤ value < below; with `open`, least < value.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is NaN or outside.
+    """
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}") from None
+    if not (least < number < below or (number == least and not open)):
+        lower = f"{name} > {least:g}" if open else f"{name} ≥ {least:g}"
+        upper = "finite" if below == math.inf else f"less than {below:g}"
+        raise ValueError(f"{name} must be {upper} with {lower}, got {value!r}")
+    return number
+
+
+def check_tensor(
+    name: str, x: Tensor, *, ndim: int = 2, columns: int | None = None, empty: bool = False, finite: bool = False
+) -> Tensor:
+    """The tensor itself, if it is float32 or float64 with `ndim` axes.
+
+    Args:
+        name: what the caller calls it.
+        x: the tensor.
+        ndim: how many axes it must have.
+        columns: how many entries its last axis must have.
+        empty: whether it may have no entries.
+        finite: whether NaN and infinite entries are refused; on a GPU this waits for it.
+
+    Raises:
+        TypeError: if it is no tensor, or neither float32 nor float64.
+        ValueError: if it has another shape, is empty, or not finite.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name})")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {name}.float()")
+    wanted = {1: "(entries,)", 2: "(rows, columns)"}.get(ndim, f"of {ndim} axes")
+    if x.ndim != ndim:
+        raise ValueError(f"{name} must have shape {wanted}, not {tuple(x.shape)}: reshape it")
+    if not empty and not x.numel():
+        raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: give at least one row")
+    if columns is not None and x.shape[-1] != columns:
+        raise ValueError(f"{name} must have {columns} entries along its last axis, not shape {tuple(x.shape)}")
+    if finite and not torch.isfinite(x).all():
+        raise ValueError(f"{name} has entries that are NaN or infinite: remove those rows")
+    return x
+
+
+def check_alike(name: str, x: Tensor, other: Tensor, whose: str) -> None:
+    """Let x pass if it is on the device and of the type of `other`.
+
+    Raises:
+        ValueError: if it is on another device.
+        TypeError: if it is of another type.
+    """
+    if x.device != other.device:
+        raise ValueError(f"{name} is on {x.device}, {whose} on {other.device}: move one with .to(device)")
+    if x.dtype != other.dtype:
+        raise TypeError(f"{name} is {x.dtype}, {whose} {other.dtype}: convert one with .to(dtype)")
