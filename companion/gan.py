@@ -7,6 +7,7 @@ Goodfellow et al., "Generative Adversarial Nets" (2014).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -134,7 +135,7 @@ class GAN(nn.Module):
             raise ValueError(f"{loss} has no penalty: leave penalty out, or choose relativistic or wasserstein")
         self.generator = generator
         self.discriminator = discriminator
-        self.loss_name = loss
+        self.loss = loss
         self.latent_dim = check_int("latent_dim", latent_dim)
         self.penalty = default_penalty if penalty is None else check_number("penalty", penalty)
         self.turns = default_turns if turns is None else check_int("turns", turns)
@@ -171,31 +172,31 @@ class GAN(nn.Module):
         ]
 
     def discriminator_loss(self, x: Tensor) -> Tensor:
-        """D's loss on real x and as many generated ones, with the penalty; a scalar that G's parameters do not enter."""
+        """D's loss on real x and as many generated ones, with the penalty; a scalar; G stays out of it."""
         x_fake = self.sample(len(x))
         if x_fake.shape != x.shape:
             raise ValueError(
                 f"generator gives x of shape {tuple(x_fake.shape[1:])}, the data have {tuple(x.shape[1:])}: change the "
                 f"number of outputs of its last layer"
             )
-        if self.loss_name == "relativistic":
+        if self.loss == "relativistic":
             x, x_fake = x.detach().requires_grad_(), x_fake.requires_grad_()
             real, fake = self.discriminate(x), self.discriminate(x_fake)
             r1, r2 = zero_centred_penalty(real, x), zero_centred_penalty(fake, x_fake)
             return relativistic(real, fake) + self.penalty / 2 * (r1 + r2)
         real, fake = self.discriminate(x), self.discriminate(x_fake)
-        if self.loss_name == "wasserstein":
+        if self.loss == "wasserstein":
             return critic_loss(real, fake) + self.penalty * gradient_penalty(self.discriminate, x, x_fake)
         return cross_entropy(real, fake)
 
     def generator_loss(self, x: Tensor) -> Tensor:
         """G's loss on as many generated samples as there are real x; a scalar."""
         fake = self.discriminate(self.generate(self._noise(len(x))))
-        if self.loss_name == "relativistic":
+        if self.loss == "relativistic":
             with torch.no_grad():
                 real = self.discriminate(x)
             return relativistic(fake, real)
-        return _GENERATOR_LOSS[self.loss_name](fake)
+        return _GENERATOR_LOSS[self.loss](fake)
 
     def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws of z ~ p(z), shape (n, q)."""
@@ -231,7 +232,7 @@ def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
         x: increasing points that cover both densities, shape (m,).
     """
     log_p, log_q = p.log_prob(x), q.log_prob(x)
-    log_m = torch.logaddexp(log_p, log_q) - torch.tensor(2.0).log()
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     return torch.trapezoid(_weighted(p, x, log_p - log_m) + _weighted(q, x, log_q - log_m), x) / 2
 
 
