@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import FRAMES, PAGE
 from ipywidgets.embed import dependency_state
+from torch import nn
 from torch.distributions import Normal
 
 from companion.latent import NonlinearGaussian
@@ -17,6 +18,7 @@ from companion.ppca import PPCA
 from companion.widgets import Widget
 from companion.widgets.latent import LatentWidget
 from companion.widgets.ppca import PPCAWidget
+from companion.widgets.vae import DecoderWidget
 
 ROOT = Path(__file__).parent.parent
 
@@ -381,12 +383,28 @@ def test_ppca_projections_are_the_reconstructions(stage) -> None:
     torch.testing.assert_close(end, expected, rtol=0, atol=0.01)
 
 
-# Both
+# All of them
 
 
-@pytest.fixture(params=["latent", "ppca"])
+def decoder_widget() -> DecoderWidget:
+    decoders = {beta: nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 256)) for beta in (1.0, 4.0)}
+    z = points(300).float()
+    numbers = {"rate": [2.0, 1.0], "distortion": [50.0, 55.5]}
+    return DecoderWidget(decoders, [z, 0.5 * z], torch.arange(300) % 10, **numbers, walk=True)
+
+
+WIDGETS = {"latent": LatentWidget, "ppca": lambda: PPCAWidget(points()), "vae": decoder_widget}
+#: A trait and the values that a drag gives it.
+DRAGS = {
+    "LatentWidget": ("b", [i / 10 for i in range(20)]),
+    "PPCAWidget": ("sigma2", list(range(1, 20))),
+    "DecoderWidget": ("z", [[i / 10, 1 - i / 10] for i in range(20)]),
+}
+
+
+@pytest.fixture(params=WIDGETS)
 def widget(request: pytest.FixtureRequest) -> Widget:
-    return LatentWidget() if request.param == "latent" else PPCAWidget(points())
+    return WIDGETS[request.param]()
 
 
 def test_words_are_in_the_language_of_the_page_or_the_trait(stage, widget: Widget) -> None:
@@ -467,9 +485,9 @@ def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
 
 def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     show = stage(widget)
-    name, value, key = ("x", -2.0, "x") if isinstance(widget, LatentWidget) else ("mu", [0.5, 0.25], "mu")
-    show.page.evaluate("([name, value]) => model.set(name, value)", [name, value])
-    assert show.data[key] == value
+    name, values = DRAGS[type(widget).__name__]
+    show.page.evaluate("([name, value]) => model.set(name, value)", [name, values[7]])
+    assert show.data[name] == values[7]
 
 
 def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
@@ -497,7 +515,7 @@ def test_stopping_leaves_nothing_behind(stage, widget: Widget) -> None:
 def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
     """The best of several frames, since other work on the machine only slows a frame down."""
     show = stage(widget)
-    name, values = ("b", [i / 10 for i in range(20)]) if isinstance(widget, LatentWidget) else ("sigma2", range(1, 20))
+    name, values = DRAGS[type(widget).__name__]
     best = show.page.evaluate(
         """async ([name, values]) => {
           const times = [];
@@ -510,7 +528,7 @@ def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
           }
           return Math.min(...times);
         }""",
-        [name, list(values)],
+        [name, values],
     )
     assert best < 33
 

@@ -93,7 +93,8 @@ const DECODER_WORDS = {
   },
 };
 
-const decoderTemplate = (t, { several, curve, legend }) => `
+const decoderTemplate = (t, { several, curve, legend }, actions = `
+  <div class="actions"><button id="grid">${t.grid}</button><button id="walk">${t.walk}</button></div>`) => `
   <style>
     :host {
       --c0: #0072b2; --c1: #a87400; --c2: #00805e; --c3: #b2507f; --c4: #5a4fcf; --c5: #2b93cf; --c6: #7a1fa2; --c7: #6d6d6d;
@@ -149,7 +150,7 @@ const decoderTemplate = (t, { several, curve, legend }) => `
         <text class="math pz"><tspan class="i">p</tspan>(<tspan class="i">z</tspan>)</text>
         <rect class="frame"/>
         <line class="path"/><path class="stops"/>
-        ${["end", "z"].map((name) => `
+        ${["z", "end"].map((name) => `
         <g class="handle ${name}" role="slider" tabindex="0" aria-label="${t[name]}"><circle class="hit" r="22"/>
           <circle class="ring" r="13"/><circle class="knob ${name}" r="8.5"/></g>`).join("")}
         <text class="name end">z′</text><text class="name z">z</text>
@@ -168,18 +169,19 @@ const decoderTemplate = (t, { several, curve, legend }) => `
           <path class="through"/><path class="models"/>
           <g clip-path="url(#around)"><line class="tangent"/></g><circle class="here" r="5"/>
         </svg>` : ""}
+        ${several ? "" : actions}
       </div>
     </div>
   </div>
   <div class="ends" aria-hidden="true"><span class="math i">z</span><span class="math i">z′</span></div>
   <div class="film" role="img" aria-label="${t.strip}"><canvas class="strip"></canvas></div>
-  <div class="row">
-    ${several ? slider("beta", "<i>β</i>", t.beta, 0, 1, 1) : ""}
+  ${several ? `<div class="row">
+    ${slider("beta", "<i>β</i>", t.beta, 0, 1, 1)}
     ${curve ? `<div class="values">${[["rate", "<i>R</i>"], ["distortion", "<i>D</i>"], ["sum", "<i>R</i> + <i>D</i>"]].map(([name, symbol]) => `
       <span class="value"><abbr class="math" title="${t[name]}">${symbol}</abbr><span class="number" id="${name}"></span></span>`).join("")}
     </div>` : ""}
-    <div class="actions"><button id="grid">${t.grid}</button><button id="walk">${t.walk}</button></div>
-  </div>`;
+    ${actions}
+  </div>` : ""}`;
 
 /** An image as ink of the page's colour on its paper. */
 function develop(values, [height, width], [red, green, blue]) {
