@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def check_int(name: str, value: int, least: int = 1) -> int:
-    """The value as an int, if it is an integer of Python, NumPy or torch and at least `least`.
+    """The value as an int: an integer of Python, NumPy or torch, at least `least`.
 
     Raises:
         TypeError: if it is no integer.
@@ -27,8 +27,8 @@ def check_int(name: str, value: int, least: int = 1) -> int:
     return whole
 
 
-def check_number(name: str, value: float, *, least: float = 0.0, below: float = math.inf, open: bool = False) -> float:
-    """The value as a float, if it is a number with least ≤ value < below; with `open`, least < value.
+def check_number(name: str, value: float, *, zero: bool = False, below: float = math.inf) -> float:
+    """The value as a float: positive, or with `zero` also zero, and less than `below`.
 
     Raises:
         TypeError: if it is no number.
@@ -37,18 +37,20 @@ def check_number(name: str, value: float, *, least: float = 0.0, below: float = 
     try:
         number = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}") from None
-    if not (least < number < below or (number == least and not open)):
-        lower = f"{name} > {least:g}" if open else f"{name} ≥ {least:g}"
+        number = None
+    if number is None or isinstance(value, str | bool):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not (0 < number < below or (zero and number == 0)):
+        lower = "at least 0" if zero else "positive"
         upper = "finite" if below == math.inf else f"less than {below:g}"
-        raise ValueError(f"{name} must be {upper} with {lower}, got {value!r}")
+        raise ValueError(f"{name} must be {lower} and {upper}, got {number:g}")
     return number
 
 
 def check_tensor(
     name: str, x: Tensor, *, ndim: int = 2, columns: int | None = None, empty: bool = False, finite: bool = False
 ) -> Tensor:
-    """The tensor itself, if it is float32 or float64 with `ndim` axes.
+    """The tensor itself: float32 or float64 with `ndim` axes.
 
     Args:
         name: what the caller calls it.
@@ -56,7 +58,7 @@ def check_tensor(
         ndim: how many axes it must have.
         columns: how many entries its last axis must have.
         empty: whether it may have no entries.
-        finite: whether NaN and infinite entries are refused; on a GPU this waits for it.
+        finite: whether entries that are NaN or infinite are refused.
 
     Raises:
         TypeError: if it is no tensor, or neither float32 nor float64.
@@ -66,14 +68,15 @@ def check_tensor(
         raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name})")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {name}.float()")
-    wanted = {1: "(entries,)", 2: "(rows, columns)"}.get(ndim, f"of {ndim} axes")
     if x.ndim != ndim:
-        raise ValueError(f"{name} must have shape {wanted}, not {tuple(x.shape)}: reshape it")
+        wanted = {1: "shape (n,)", 2: "shape (rows, columns)"}.get(ndim, f"{ndim} axes")
+        raise ValueError(f"{name} must have {wanted}, not shape {tuple(x.shape)}: reshape it")
     if not empty and not x.numel():
-        raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: give at least one row")
+        raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}: give at least one row")
     if columns is not None and x.shape[-1] != columns:
-        raise ValueError(f"{name} must have {columns} entries along its last axis, not shape {tuple(x.shape)}")
-    if finite and not torch.isfinite(x).all():
+        what = "columns" if ndim == 2 else "entries along its last axis"
+        raise ValueError(f"{name} must have {columns} {what}, not shape {tuple(x.shape)}: reshape or select")
+    if finite and not x.isfinite().all():
         raise ValueError(f"{name} has entries that are NaN or infinite: remove those rows")
     return x
 

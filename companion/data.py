@@ -16,6 +16,8 @@ import pooch
 import torch
 from torch import Generator, Tensor
 
+from companion.checks import check_int, check_number
+
 #: The letters of a syllable in Unicode order: 19 initial consonants, 21 vowels, 28 finals of which the first is none.
 CHOSEONG = tuple("ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ")
 JUNGSEONG = tuple("ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ")
@@ -27,13 +29,13 @@ JONGSEONG = ("", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆ�
 
 def ring_modes(modes: int = 8, radius: float = 1.0) -> Tensor:
     """Centres of `ring`, shape (modes, 2), the first on the positive horizontal axis."""
-    angle = torch.arange(_positive("modes", modes)) * (2 * math.pi / modes)
+    angle = torch.arange(check_int("modes", modes)) * (2 * math.pi / modes)
     return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
 def grid_modes(side: int = 5, spacing: float = 2.0) -> Tensor:
     """Centres of `grid`, shape (side², 2), around the origin."""
-    line = (torch.arange(_positive("side", side)) - (side - 1) / 2) * spacing
+    line = (torch.arange(check_int("side", side)) - (side - 1) / 2) * spacing
     return torch.cartesian_prod(line, line)
 
 
@@ -53,7 +55,8 @@ def ring(
         Points, shape (n, 2).
 
     Raises:
-        ValueError: if n or modes is not a positive integer or std is negative.
+        TypeError: if n or modes is no integer.
+        ValueError: if n or modes is less than 1 or std is negative.
     """
     return _around(ring_modes(modes, radius), n, std, generator)
 
@@ -74,14 +77,16 @@ def grid(
         Points, shape (n, 2).
 
     Raises:
-        ValueError: if n or side is not a positive integer or std is negative.
+        TypeError: if n or side is no integer.
+        ValueError: if n or side is less than 1 or std is negative.
     """
     return _around(grid_modes(side, spacing), n, std, generator)
 
 
 def moons(n: int, *, std: float = 0.1, generator: Generator | None = None) -> Tensor:
     """Two interleaved half circles of radius 1 with Gaussian noise `std`, centred on the origin; shape (n, 2)."""
-    angle = math.pi * torch.rand(_positive("n", n), generator=generator)
+    check_number("std", std, zero=True)
+    angle = math.pi * torch.rand(check_int("n", n), generator=generator)
     sign = torch.randint(2, (n,), generator=generator) * 2.0 - 1
     x = sign[:, None] * torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
     return x + std * torch.randn(n, 2, generator=generator)
@@ -89,31 +94,25 @@ def moons(n: int, *, std: float = 0.1, generator: Generator | None = None) -> Te
 
 def checkerboard(n: int, cells: int = 4, *, generator: Generator | None = None) -> Tensor:
     """Uniform points on the dark squares of a cells × cells board over [−2, 2]²; shape (n, 2)."""
-    board = torch.cartesian_prod(torch.arange(_positive("cells", cells)), torch.arange(cells))
+    board = torch.cartesian_prod(torch.arange(check_int("cells", cells)), torch.arange(cells))
     dark = board[board.sum(dim=1) % 2 == 0]
-    corner = dark[torch.randint(len(dark), (_positive("n", n),), generator=generator)]
+    corner = dark[torch.randint(len(dark), (check_int("n", n),), generator=generator)]
     return (corner + torch.rand(n, 2, generator=generator)) * (4 / cells) - 2
 
 
 def spiral(n: int, turns: float = 2.0, *, std: float = 0.05, generator: Generator | None = None) -> Tensor:
     """One Archimedean spiral from the origin to radius 2, uniform in area, with Gaussian noise `std`; shape (n, 2)."""
-    share = torch.rand(_positive("n", n), generator=generator).sqrt()
+    check_number("std", std, zero=True)
+    share = torch.rand(check_int("n", n), generator=generator).sqrt()
     angle = 2 * math.pi * turns * share
     x = 2 * share[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
     return x + std * torch.randn(n, 2, generator=generator)
 
 
 def _around(centres: Tensor, n: int, std: float, generator: Generator | None) -> Tensor:
-    if std < 0:
-        raise ValueError(f"std must not be negative, got {std}")
-    mode = torch.randint(len(centres), (_positive("n", n),), generator=generator)
+    check_number("std", std, zero=True)
+    mode = torch.randint(len(centres), (check_int("n", n),), generator=generator)
     return centres[mode] + std * torch.randn(n, 2, generator=generator)
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value
 
 
 # --- scanned digits --------------------------------------------------------------------------------------------------

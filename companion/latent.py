@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
+from companion.checks import check_alike, check_int, check_number, check_tensor
+
 
 class LatentModel(Protocol):
     """What the estimates below need of a model."""
@@ -57,7 +59,7 @@ def monte_carlo(
     Raises:
         ValueError: if k < 1 or the rows of x have another shape than the model's.
     """
-    z = _draw(model.prior(), (_at_least_one(k), len(x)), generator).to(x.device)
+    z = _draw(model.prior(), (check_int("k", k), len(x)), generator).to(x.device)
     return Estimate.from_log_weights(_log_likelihood(model, x, z))
 
 
@@ -82,7 +84,7 @@ def importance(
         ValueError: if k < 1, the proposal has another batch shape, or the rows of x another shape than the model's.
     """
     proposal = _one_for_each(proposal, len(x))
-    z = _draw(proposal, (_at_least_one(k),), generator)
+    z = _draw(proposal, (check_int("k", k),), generator)
     log_joint = model.prior().log_prob(z) + _log_likelihood(model, x, z)
     return Estimate.from_log_weights(log_joint - proposal.log_prob(z))
 
@@ -106,8 +108,7 @@ class NonlinearGaussian:
     sigma: float = 0.3
 
     def __post_init__(self) -> None:
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ValueError(f"sigma must be positive and finite, got {self.sigma}")
+        check_number("sigma", self.sigma)
         if not math.isfinite(self.b):
             raise ValueError(f"b must be finite, got {self.b}")
 
@@ -143,7 +144,7 @@ class NonlinearGaussian:
         Raises:
             ValueError: if x is not a finite floating-point tensor of shape (n,).
         """
-        _check(x, "x", ndim=1)
+        check_tensor("x", x, ndim=1, finite=True)
         reach = 10 + abs(self.b) + x.abs().max().item()
         narrowest = min(1.0, self.sigma) / (1 + 3 * abs(self.b))
         m = 2 * math.ceil(reach / (0.4 * narrowest)) + 1
@@ -151,7 +152,7 @@ class NonlinearGaussian:
 
     def sample_joint(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n pairs (z, x) by ancestral sampling, (1.8), each of shape (n,)."""
-        z = _draw(self.prior(), (n,), generator)
+        z = _draw(self.prior(), (check_int("n", n),), generator)
         return z, _draw(self.likelihood(z), (), generator)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -188,7 +189,7 @@ class DiscreteLatent(nn.Module):
 
     def sample_joint(self, n: int, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n pairs (z, x) by ancestral sampling, (1.8), of shapes (n,) and (n, d)."""
-        z = _draw(self.prior(), (n,), generator)
+        z = _draw(self.prior(), (check_int("n", n),), generator)
         return z, _draw(self.likelihood(z), (), generator)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -209,10 +210,8 @@ class PrototypeMixture(DiscreteLatent):
 
     def __init__(self, prototypes: Tensor, sigma: float) -> None:
         super().__init__()
-        if not (sigma > 0 and math.isfinite(sigma)):
-            raise ValueError(f"sigma must be positive and finite, got {sigma}")
-        self.register_buffer("g", _check(prototypes, "prototypes", ndim=2))
-        self.sigma = sigma
+        self.register_buffer("g", check_tensor("prototypes", prototypes, finite=True))
+        self.sigma = check_number("sigma", sigma)
 
     def prior(self) -> Categorical:
         """p(z) = 1/K."""
@@ -224,7 +223,8 @@ class PrototypeMixture(DiscreteLatent):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z) = −log K − (d/2) log 2πσ² − ‖x − g_z‖² / 2σ² for every z, shape (n, K)."""
-        _check(x, "x", ndim=2, dim=self.g.shape[1])
+        check_tensor("x", x, columns=self.g.shape[1], finite=True)
+        check_alike("x", x, self.g, "the model")
         exact = "donot_use_mm_for_euclid_dist"
         distance_sq = torch.cdist(x, self.g, compute_mode=exact).square()
         log_norm = 0.5 * x.shape[1] * math.log(2 * math.pi * self.sigma**2)
@@ -240,15 +240,18 @@ class GaussianMixture(DiscreteLatent):
         Sigma: covariances, symmetric and positive definite, shape (K, d, d).
 
     Raises:
+        TypeError: if they are not all float32 or all float64.
         ValueError: if the shapes disagree, a weight is not positive or a covariance is not positive definite.
     """
 
     def __init__(self, pi: Tensor, mu: Tensor, Sigma: Tensor) -> None:
         super().__init__()
-        _check(mu, "mu", ndim=2)
+        check_tensor("mu", mu, finite=True)
         K, d = mu.shape
-        _check(pi, "pi", ndim=1, dim=K)
-        _check(Sigma, "Sigma", ndim=3, dim=d)
+        check_tensor("pi", pi, ndim=1, columns=K, finite=True)
+        check_tensor("Sigma", Sigma, ndim=3, columns=d, finite=True)
+        for name, value in (("pi", pi), ("Sigma", Sigma)):
+            check_alike(name, value, mu, "mu")
         if Sigma.shape != (K, d, d):
             raise ValueError(f"Sigma must have shape {(K, d, d)} to agree with mu, got {tuple(Sigma.shape)}")
         if (pi <= 0).any() or not torch.isclose(pi.sum(), pi.new_ones(()), atol=1e-4):
@@ -278,7 +281,8 @@ class GaussianMixture(DiscreteLatent):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z) = log π_z + log N(x; μ_z, Σ_z) for every z, shape (n, K)."""
-        _check(x, "x", ndim=2, dim=self.mu.shape[1])
+        check_tensor("x", x, columns=self.mu.shape[1], finite=True)
+        check_alike("x", x, self.mu, "the model")
         every_z = torch.arange(len(self.pi), device=self.pi.device)
         return self.pi.log() + self.likelihood(every_z).log_prob(x[:, None])
 
@@ -337,16 +341,15 @@ class GaussianMixture(DiscreteLatent):
             The mixture; its `history` holds the mean log p(x) before each step and after the last.
 
         Raises:
-            TypeError: if x is no floating-point tensor.
+            TypeError: if x is no tensor of float32 or float64, or components no int.
             ValueError: if x is not a finite matrix, is constant, has fewer rows than components, or floor is not
                 positive.
         """
-        _check(x, "x", ndim=2)
-        if not 1 <= components <= len(x):
-            raise ValueError(f"components must be between 1 and the {len(x)} rows of x, got {components}")
+        check_tensor("x", x, finite=True)
+        if check_int("components", components) > len(x):
+            raise ValueError(f"components must be at most the {len(x)} rows of x, got {components}")
+        check_number("floor", floor)
         variance = float(x.var(0, correction=0).mean())
-        if not floor > 0:
-            raise ValueError(f"floor must be positive, got {floor}: without it the likelihood is unbounded")
         if not variance > 0:
             raise ValueError("x is constant: a mixture needs at least two distinct rows")
         floor *= variance
@@ -378,22 +381,6 @@ class GaussianMixture(DiscreteLatent):
         return cls(pi, x[chosen], pooled.expand(components, -1, -1).clone())
 
 
-def _check(x: Tensor, name: str, *, ndim: int, dim: int | None = None) -> Tensor:
-    """The tensor itself if it is a non-empty finite floating-point tensor of the right shape."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got {kind}; convert it with torch.as_tensor(…).float()"
-        )
-    if x.ndim != ndim or x.numel() == 0:
-        raise ValueError(f"{name} must be a non-empty tensor with {ndim} axes, got shape {tuple(x.shape)}")
-    if dim is not None and x.shape[-1] != dim:
-        raise ValueError(f"{name} must have {dim} entries along its last axis, got shape {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name} has entries that are NaN or infinite; remove those rows")
-    return x
-
-
 def _log_likelihood(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
     """log p(x | z), shape (k, n), for z of shape (k, n, …)."""
     likelihood = model.likelihood(z)
@@ -403,12 +390,6 @@ def _log_likelihood(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
             f"each x has shape {tuple(x.shape[1:])}, but the model's has {shape}: reshape x to (n, *{shape})"
         )
     return likelihood.log_prob(x)
-
-
-def _at_least_one(k: int) -> int:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return k
 
 
 def _one_for_each(proposal: Distribution, n: int) -> Distribution:

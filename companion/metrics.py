@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from companion.checks import check_tensor
 from companion.data import Hangul
 
 #: Entries of the largest distance table that is held at once (64 MB in float32).
@@ -28,10 +29,10 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         index: rows of `images`, shape (n,); distance: root mean square difference per pixel, shape (n,).
 
     Raises:
-        TypeError: if x is no floating-point tensor.
+        TypeError: if x is no tensor of float32 or float64.
         ValueError: if x is empty or has not the shape (n, d).
     """
-    _check_samples(x, images.shape[1])
+    check_tensor("x", x, columns=images.shape[1])
     images = images.to(x)
     half_norm = images.square().sum(dim=1) / 2
     step = max(1, _TABLE // len(images))
@@ -88,7 +89,7 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
         factor: 1 leaves no doubt which syllable a sample is; 2 lets it be as far as the nearest other syllable.
 
     Raises:
-        TypeError: if x is no floating-point tensor.
+        TypeError: if x is no tensor of float32 or float64.
         ValueError: if x is empty or has not the shape (n, d).
     """
     index, distance = nearest_syllable(x, data.x)
@@ -129,10 +130,10 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
         std: standard deviation of each Gaussian.
 
     Raises:
-        TypeError: if x is no floating-point tensor.
+        TypeError: if x is no tensor of float32 or float64.
         ValueError: if x is empty or has not the shape (n, d).
     """
-    _check_samples(x, modes.shape[1])
+    check_tensor("x", x, columns=modes.shape[1])
     distance, nearest = torch.cdist(x, modes.to(x), compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
     good = distance <= 3 * std
     p = nearest.bincount(minlength=len(modes)).double() / len(x)
@@ -167,19 +168,11 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, d) and (m, d), n, m ≥ 2.
 
     Raises:
-        TypeError: if x is no floating-point tensor.
+        TypeError: if one is no tensor of float32 or float64.
         ValueError: if one set has fewer than two samples, or the shapes disagree.
     """
-    _check_samples(x, y.shape[1])
     for name, samples in (("x", x), ("y", y)):
+        check_tensor(name, samples, columns=y.shape[-1])
         if len(samples) < 2:
             raise ValueError(f"{name} must hold at least two samples to have a covariance")
     return gaussian_frechet(x.double().mean(dim=0), x.double().T.cov(), y.double().mean(dim=0), y.double().T.cov())
-
-
-def _check_samples(x: Tensor, dim: int) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor, got {kind}; convert it with torch.as_tensor(…).float()")
-    if x.ndim != 2 or len(x) == 0 or x.shape[1] != dim:
-        raise ValueError(f"x must be samples of shape (n, {dim}) with n ≥ 1, got {tuple(x.shape)}")

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 from torch.nn.functional import pad
 
+from companion.checks import check_alike, check_int, check_tensor
+
 LOG_2PI = math.log(2 * math.pi)
 
 #: The smallest σ² that a fit returns, relative to the mean variance of a column: what the arithmetic can resolve.
@@ -43,7 +45,7 @@ class PPCA(nn.Module):
 
     def __init__(self, W: Tensor, mu: Tensor, sigma2: Tensor | float) -> None:
         super().__init__()
-        _check_tensor("W", W)
+        check_tensor("W", W)
         mu = torch.as_tensor(mu, dtype=W.dtype, device=W.device)
         sigma2 = torch.as_tensor(sigma2, dtype=W.dtype, device=W.device)
         if mu.shape != W.shape[:1]:
@@ -144,14 +146,13 @@ class PPCA(nn.Module):
         Returns:
             nats, shape (n,). Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016).
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
+        k = check_int("k", k)
         observed = (~x.isnan()).to(x) if self._has_missing(x) else 1
         q = self.posterior(x) if q is None else q
         filled, L = torch.nan_to_num(x), _scale_tril(q)
         log_weights = []
         for _ in range(k):
-            noise = torch.randn(len(x), self.latent_dim, dtype=x.dtype, device=x.device, generator=generator)
+            noise = _randn(len(x), self.latent_dim, x, generator)
             z = q.mean + (L @ noise[:, :, None])[:, :, 0]
             log_likelihood = (self.likelihood(z).base_dist.log_prob(filled) * observed).sum(1)
             log_weights.append(log_likelihood + self.prior().log_prob(z) - q.log_prob(z))
@@ -159,9 +160,9 @@ class PPCA(nn.Module):
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x by ancestral sampling, shape (n, d): first z ~ p(z), then x ~ p(x | z)."""
-        (d, q), like = self.W.shape, {"dtype": self.W.dtype, "device": self.W.device, "generator": generator}
-        z = torch.randn(n, q, **like)
-        return z @ self.W.T + self.mu + self.sigma2.sqrt() * torch.randn(n, d, **like)
+        (d, q), n = self.W.shape, check_int("n", n)
+        z = _randn(n, q, self.W, generator)
+        return z @ self.W.T + self.mu + self.sigma2.sqrt() * _randn(n, d, self.W, generator)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """W E[z | x] + μ, (2.19), shape (n, d)."""
@@ -207,7 +208,7 @@ class PPCA(nn.Module):
             ValueError: if x is empty or no matrix, has infinite entries, or a row or column that is all NaN; if
                 latent_dim is out of range; if method is unknown, or "eigen" with missing entries.
         """
-        _check_tensor("x", x)
+        check_tensor("x", x)
         _check_latent_dim(latent_dim, x.shape[1])
         if method not in (None, "eigen", "em"):
             raise ValueError(f"method must be 'eigen' or 'em', not {method!r}")
@@ -237,11 +238,12 @@ class PPCA(nn.Module):
         """
         moments = None
         for batch in batches:
-            _check_tensor("batch", batch)
+            check_tensor("batch", batch)
             if moments is None:
                 _check_latent_dim(latent_dim, batch.shape[1])
                 moments, first = Moments(batch), batch[:1]
-            _check_alike("batch", batch, first, "the first batch")
+            check_tensor("batch", batch, columns=first.shape[1])
+            check_alike("batch", batch, first, "the first batch")
             if not moments.update(batch).total.isfinite().all():
                 _check_missing("batch", batch)
                 raise ValueError("batch has missing entries (NaN): impute them first, or use fit(x, method='em')")
@@ -277,8 +279,8 @@ class PPCA(nn.Module):
 
     def _has_missing(self, x: Tensor) -> bool:
         """Whether entries are missing, after a check of x against the model."""
-        _check_tensor("x", x, empty=True)
-        _check_alike("x", x, self.W.T, "the model")
+        check_tensor("x", x, columns=len(self.mu), empty=True)
+        check_alike("x", x, self.mu, "the model")
         if x.sum().isfinite():
             return False
         if x.isinf().any():
@@ -399,7 +401,7 @@ def _em(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, list[float]]:
     variance = S.trace() / dim
-    W = torch.randn(len(S), latent_dim, dtype=S.dtype, device=S.device, generator=generator) * variance.sqrt()
+    W = _randn(len(S), latent_dim, S, generator) * variance.sqrt()
     sigma2 = variance.clamp(min=floor)
     history = [mean_log_prob(S, W, sigma2, dim)]
     for absorb, steps in ((False, max_iter // 2), (True, max_iter)):
@@ -519,6 +521,12 @@ def _floor(variance: Tensor, mu: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.maximum(FLOOR[dtype] * variance, rounding).clamp(min=1e8 * torch.finfo(dtype).tiny)
 
 
+def _randn(n: int, m: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise, shape (n, m), of the type and on the device of `like`, wherever the generator is."""
+    device = generator.device if generator else like.device
+    return torch.randn(n, m, dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+
 def _scale_tril(q: Gaussian) -> Tensor:
     if isinstance(q, MultivariateNormal):
         return q.scale_tril
@@ -527,31 +535,9 @@ def _scale_tril(q: Gaussian) -> Tensor:
     raise TypeError(f"q must be MultivariateNormal or Independent(Normal(…), 1), not {type(q).__name__}")
 
 
-def _check_tensor(name: str, x: Tensor, empty: bool = False) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name})")
-    if x.dtype not in FLOOR:
-        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {name}.float()")
-    if x.ndim != 2:
-        raise ValueError(f"{name} must have shape (rows, columns), not {tuple(x.shape)}: reshape it")
-    if not empty and not x.numel():
-        raise ValueError(f"{name} is empty (shape {tuple(x.shape)}): give at least one row")
-
-
-def _check_alike(name: str, x: Tensor, other: Tensor, whose: str) -> None:
-    if x.shape[1] != other.shape[1]:
-        raise ValueError(f"{name} has {x.shape[1]} columns, {whose} {other.shape[1]}: give data of the same columns")
-    if x.device != other.device:
-        raise ValueError(f"{name} is on {x.device}, {whose} on {other.device}: move one with .to(device)")
-    if x.dtype != other.dtype:
-        raise TypeError(f"{name} is {x.dtype}, {whose} {other.dtype}: convert one with .to(dtype)")
-
-
 def _check_latent_dim(latent_dim: int, dim: int) -> None:
-    if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
-        raise TypeError(f"latent_dim must be an int, not {type(latent_dim).__name__}")
-    if not 1 <= latent_dim < dim:
-        raise ValueError(f"latent_dim is {latent_dim}: choose at least 1 and fewer than the {dim} columns of x")
+    if check_int("latent_dim", latent_dim) >= dim:
+        raise ValueError(f"latent_dim is {latent_dim}: choose fewer than the {dim} columns of x")
 
 
 def _check_missing(name: str, x: Tensor) -> None:

@@ -1,8 +1,9 @@
-"""Chapter 3: the variational autoencoder, a latent-variable model whose posterior is approximated by a network.
+"""Chapter 3: the variational autoencoder, a latent-variable model with a network in place of the exact posterior.
 
-    z ~ N(0, I),  x | z ~ p(x | g(z)),  q(z | x) = N(z; mean(x), diag(exp(log variance(x)))).
+    z ~ N(0, I),  x | z ~ p(x | g(z)),  q(z | x) = N(z; mean(x), diag(variance(x))).
 
-Kingma & Welling, "Auto-Encoding Variational Bayes" (2014); Rezende, Mohamed & Wierstra (2014).
+Kingma & Welling, "Auto-Encoding Variational Bayes" (2014); Rezende, Mohamed & Wierstra, "Stochastic Backpropagation and
+Approximate Inference in Deep Generative Models" (2014).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
+from companion.autoencoder import line, run
+from companion.checks import check_alike, check_int, check_tensor
 from companion.latent import _seeded
 
-#: Log variances are kept within ± this number, so that no variance over- or underflows: e^±30 ≈ 10^±13.
+#: Log variances are kept between ± this number: e^±30 ≈ 10^±13 neither over- nor underflows, nor does its square.
 MAX_LOG_VARIANCE = 30.0
-#: The rows of z that `importance_bound` decodes at once.
+#: How many rows of z `importance_bound` decodes at once.
 BLOCK = 16_384
 
 
@@ -27,15 +30,17 @@ class VAE(nn.Module):
     """A decoder p(x | z) and an encoder q(z | x), trained together: log p(x) ≥ E_q[log p(x | z)] − KL(q ‖ p(z)).
 
     Args:
-        encoder: maps x, shape (n, d), to the mean and the log variance of z side by side, shape (n, 2q).
-        decoder: maps z, shape (n, q), to the parameters of p(x | z), shape (n, number of parameters).
+        encoder: any module that maps x, shape (n, d), to mean and log variance of z side by side, shape (n, 2q).
+        decoder: any module that maps z, shape (n, q), to the parameters of p(x | z).
         likelihood: turns these parameters into p(x | z): `bernoulli`, `Gaussian()`, `categorical(levels)`, or any
-            function that gives a distribution with event shape (d,).
-        beta: weight of the KL term in `loss`; 1 is the bound (Higgins et al., "beta-VAE" (2017)).
+            function or module that gives a distribution with event shape (d,) and a mean.
+        beta: weight of the KL term in `loss`; with 1 the loss is minus the bound. Higgins et al., "beta-VAE" (2017).
         latent_dim: q; by default half the outputs of the encoder's last linear layer.
 
     Raises:
-        ValueError: if beta is negative or q cannot be read from the encoder; later, if encoder, decoder and x disagree.
+        TypeError: in the methods, if x is neither float32 nor float64.
+        ValueError: if beta is negative or q cannot be read from the encoder; in the methods, if encoder, decoder,
+            likelihood and data do not fit together.
     """
 
     def __init__(
@@ -48,44 +53,46 @@ class VAE(nn.Module):
         latent_dim: int | None = None,
     ) -> None:
         super().__init__()
-        if not (beta >= 0 and math.isfinite(beta)):
-            raise ValueError(f"beta must be a finite number that is not negative, got {beta}")
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta must be at least 0 and finite, got {beta}")
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
         self.beta = beta
-        self.latent_dim = _half_of_last_linear(encoder) if latent_dim is None else latent_dim
-        self.register_buffer("_origin", torch.zeros(self.latent_dim), persistent=False)
+        self.latent_dim = _half_of_last_linear(encoder) if latent_dim is None else check_int("latent_dim", latent_dim)
+        dtype = next((p.dtype for p in decoder.parameters()), None)
+        self.register_buffer("_origin", torch.zeros(self.latent_dim, dtype=dtype), persistent=False)
 
     def prior(self) -> Independent:
         """p(z) = N(z; 0, I)."""
         return _normal(self._origin, torch.ones_like(self._origin))
 
     def encode(self, x: Tensor) -> Independent:
-        """q(z | x) = N(z; mean(x), diag(variance(x))), for each row of x."""
-        output = self.encoder(x).to(x.dtype)
-        if output.shape != (*x.shape[:-1], 2 * self.latent_dim):
+        """q(z | x) = N(z; mean(x), diag(variance(x))), one distribution for each row of x."""
+        check_alike("x", check_tensor("x", x), self._origin, "the model")
+        output = run("encoder", self.encoder, x)
+        if output.shape != (len(x), 2 * self.latent_dim):
             raise ValueError(
                 f"encoder gives shape {tuple(output.shape)} for x of shape {tuple(x.shape)}: its last layer must have "
-                f"2 × latent_dim = {2 * self.latent_dim} outputs, mean and log variance"
+                f"{2 * self.latent_dim} outputs, mean and log variance of each of the {self.latent_dim} entries of z"
             )
-        mean, log_variance = output.chunk(2, dim=-1)
+        mean, log_variance = output.chunk(2, dim=1)
         return _normal(mean, (0.5 * _bounded(log_variance)).exp())
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x | z), for each row of z."""
-        return self.likelihood(self.decoder(z).to(z.dtype))
+        """p(x | z), one distribution for each row of z."""
+        return self.likelihood(run("decoder", self.decoder, z))
 
     def elbo_terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """log p(x | z) at one z ~ q(z | x), and KL(q(z | x) ‖ p(z)) in closed form, each of shape (n,), in nats.
 
-        z = mean + standard deviation · ε with ε ~ N(0, I), so that gradients pass through z to the encoder.
+        z = mean + standard deviation · ε with ε ~ N(0, I): so the gradient passes through z to the encoder.
         """
         q = self.encode(x)
         eps = torch.randn(q.mean.shape, dtype=x.dtype, device=x.device, generator=generator)
         z = q.mean + q.stddev * eps
         reconstruction = self._log_likelihood(x, z)
-        kl = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).sum(-1)
+        kl = 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log()).sum(1)
         return reconstruction, kl
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -94,52 +101,52 @@ class VAE(nn.Module):
         return reconstruction - kl
 
     def loss(self, x: Tensor) -> Tensor:
-        """−E_q[log p(x | z)] + β KL(q ‖ p(z)), mean over the rows, in nats; for β = 1 minus the mean of `elbo`."""
+        """β KL(q ‖ p(z)) − E_q[log p(x | z)], its mean over the rows, in nats; with β = 1 minus the mean of `elbo`."""
         reconstruction, kl = self.elbo_terms(x)
         return (self.beta * kl - reconstruction).mean()
 
     def importance_bound(self, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Tensor:
         """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ | x) with zᵢ ~ q(z | x), (1.17), shape (n,), in nats.
 
-        Its expectation rises with k from the ELBO to log p(x). Memory does not grow with k unless gradients are
-        asked for. Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016).
+        Its expectation rises with k from the ELBO to log p(x). Memory does not grow with k, unless gradients are
+        wanted. Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016).
 
         Args:
             x: data, shape (n, d).
             k: samples a row.
             generator: source of randomness.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        q = self.encode(x)
-        total = torch.full_like(x[:, 0], -math.inf)
-        for block in torch.arange(k).split(max(1, BLOCK // len(x))):
+        q, log_sum = self.encode(x), x.new_full((len(x),), -math.inf)
+        for block in torch.arange(check_int("k", k)).split(max(1, BLOCK // len(x))):
             eps = torch.randn(len(block), *q.mean.shape, dtype=x.dtype, device=x.device, generator=generator)
             z = q.mean + q.stddev * eps
             log_w = self._log_likelihood(x, z) + self.prior().log_prob(z) - q.log_prob(z)
-            total = torch.logaddexp(total, log_w.logsumexp(0))
-        return total - math.log(k)
+            log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
+        return log_sum - math.log(k)
 
+    @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x by ancestral sampling, shape (n, d): first z ~ p(z), then x ~ p(x | z)."""
-        with torch.no_grad(), _seeded(generator):
-            return self.decode(self.prior().sample((n,))).sample()
+        with _seeded(generator):
+            z = self.prior().sample((check_int("n", n),))
+            return self.decode(z).sample()
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x | z) at z = E_q[z | x], shape (n, d)."""
         return self.decode(self.encode(x).mean).mean
 
     def interpolate(self, a: Tensor, b: Tensor, n: int) -> Tensor:
-        """Means of p(x | z) at n points z evenly spaced between E_q[z | a] and E_q[z | b]; a, b (d,), result (n, d)."""
-        start, end = self.encode(torch.stack([a, b])).mean
-        return self.decode(torch.lerp(start, end, torch.linspace(0, 1, n).to(start)[:, None])).mean
+        """Means of p(x | z) at n points z on the line from E_q[z | a] to E_q[z | b]; a, b (d,), the result (n, d)."""
+        return self.decode(line(*self.encode(torch.stack([a, b])).mean, n)).mean
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) for z of shape (n, q) or (k, n, q)."""
         p = self.decode(z)
-        if p.event_shape != x.shape[-1:]:
+        if p.batch_shape != z.shape[:-1] or p.event_shape != x.shape[1:]:
             raise ValueError(
-                f"decoder and likelihood give x of shape {tuple(p.event_shape)}, the data have {tuple(x.shape[-1:])}: "
-                f"change the number of outputs of the decoder's last layer"
+                f"decoder and likelihood give p(x | z) batch shape {tuple(p.batch_shape)} and event shape "
+                f"{tuple(p.event_shape)}; for these data they must be {tuple(z.shape[:-1])} and {tuple(x.shape[1:])}: "
+                "change the outputs of the decoder's last layer, or wrap the distribution in Independent(…, 1)"
             )
         return p.log_prob(x)
 
@@ -148,7 +155,7 @@ def bernoulli(logits: Tensor) -> Independent:
     """p(x | z) = Π πᵢ^xᵢ (1 − πᵢ)^(1 − xᵢ), πᵢ = sigmoid(logitᵢ), for logits of shape (…, d).
 
     log p(x | z) is minus the binary cross entropy. For a grey x between 0 and 1 it is the expectation of the
-    log-likelihood over black-and-white images in which pixel i is white with probability xᵢ.
+    log-likelihood over images of zeros and ones in which pixel i is one with probability xᵢ.
     """
     return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
@@ -157,15 +164,18 @@ class Gaussian(nn.Module):
     """p(x | z) = N(x; g(z), σ²I) with σ² learnt: log p(x | z) = −|x − g(z)|²/2σ² − (d/2) log 2πσ².
 
     Args:
-        sigma2: where σ² starts, a positive number, or one for each pixel, shape (d,). It stays there after
+        sigma2: where σ² starts: a positive number, or one for each pixel, shape (d,). It stays there after
             `Gaussian(…).requires_grad_(False)`.
+
+    Raises:
+        ValueError: if a σ² is not positive, or not finite.
     """
 
     def __init__(self, sigma2: float | Tensor = 1.0) -> None:
         super().__init__()
         sigma2 = torch.as_tensor(sigma2)
         if sigma2.ndim > 1 or not ((sigma2 > 0) & sigma2.isfinite()).all():
-            raise ValueError(f"sigma2 must be one positive number or one for each pixel, got {sigma2.tolist()}")
+            raise ValueError(f"sigma2 must be a positive number, or one for each pixel, got {sigma2.tolist()}")
         self.log_sigma2 = nn.Parameter(sigma2.log())
 
     @property
@@ -175,57 +185,54 @@ class Gaussian(nn.Module):
 
     def forward(self, mean: Tensor) -> Independent:
         """N(x; mean, σ²I), for means of shape (…, d)."""
-        return _normal(mean, self.sigma2.sqrt().expand_as(mean))
+        return _normal(mean, self.sigma2.sqrt().to(mean.dtype))
 
 
 class GreyLevels(Distribution):
-    """Independent pixels, each one of K evenly spaced grey levels 0, 1/(K−1), …, 1, with probabilities of their own.
+    """Independent pixels, each with K probabilities, for the grey levels 0, 1/(K−1), …, 1.
 
     Args:
-        logits: unnormalised log-probabilities, shape (…, d, K).
+        logits: logarithms of the probabilities, up to a constant for each pixel, shape (…, d, K).
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.independent(constraints.unit_interval, 1)
+    arg_constraints = {}  # noqa: RUF012 — as in torch.distributions
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits.log_softmax(-1)
+        self.levels = torch.linspace(0, 1, logits.shape[-1], dtype=logits.dtype, device=logits.device)
         super().__init__(logits.shape[:-2], logits.shape[-2:-1], validate_args=False)
 
     @property
-    def levels(self) -> Tensor:
-        """The grey values, shape (K,)."""
-        return torch.linspace(0, 1, self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
-
-    @property
     def mean(self) -> Tensor:
-        return self.logits.exp() @ self.levels
+        return (self.logits.exp() * self.levels).sum(-1)
 
     @property
     def variance(self) -> Tensor:
-        return self.logits.exp() @ self.levels.square() - self.mean.square()
+        return (self.logits.exp() * (self.levels - self.mean[..., None]).square()).sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σᵢ log p(xᵢ); −∞ where a pixel is no grey level."""
-        K = self.logits.shape[-1]
-        level = x * (K - 1)
-        index = level.round().clamp(0, K - 1)
-        logits = self.logits.expand(*torch.broadcast_shapes(x.shape, self.logits.shape[:-1]), K)
-        index_of = index.long().expand(logits.shape[:-1])[..., None]
-        log_p = logits.gather(-1, index_of)[..., 0]
-        return log_p.masked_fill((level - index).abs() > 0.01, -math.inf).sum(-1)
+        top = len(self.levels) - 1
+        level = (top * x).round().clamp(0, top)
+        off = (level - top * x).abs() > 0.01
+        logits, index = torch.broadcast_tensors(self.logits, level.long()[..., None])
+        return logits.gather(-1, index[..., :1])[..., 0].masked_fill(off, -math.inf).sum(-1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        index = torch.distributions.Categorical(logits=self.logits).sample(sample_shape)
-        return self.levels[index]
+    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+        return self.levels[Categorical(logits=self.logits).sample(sample_shape)]
 
 
 def categorical(levels: int) -> Callable[[Tensor], GreyLevels]:
-    """p(x | z) over images of so many grey levels between 0 and 1, for decoder outputs of shape (…, d · levels)."""
-    return functools.partial(_grey_levels, levels=levels)
+    """p(x | z) with a probability for each of so many grey levels between 0 and 1: decoder outputs (…, d · levels).
+
+    log p(x | z) is minus the cross entropy, summed over the pixels.
+    """
+    return functools.partial(_grey_levels, levels=check_int("levels", levels, 2))
 
 
 def _grey_levels(output: Tensor, levels: int) -> GreyLevels:
+    if output.shape[-1] % levels:
+        raise ValueError(f"decoder has {output.shape[-1]} outputs: a multiple of the {levels} levels is needed")
     return GreyLevels(output.unflatten(-1, (-1, levels)))
 
 
@@ -241,7 +248,7 @@ def _half_of_last_linear(encoder: nn.Module) -> int:
     widths = [module.out_features for module in encoder.modules() if isinstance(module, nn.Linear)]
     if not widths or widths[-1] % 2:
         raise ValueError(
-            "encoder must end in a linear layer with 2q outputs, mean and log variance; if it ends otherwise, name "
-            "latent_dim = q"
+            "encoder must end in a linear layer with 2q outputs, mean and log variance of z; if it ends otherwise, "
+            "name latent_dim = q"
         )
     return widths[-1] // 2

@@ -4,13 +4,16 @@ import functools
 import importlib.util
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from ipywidgets.embed import dependency_state
+
+from companion.widgets import Widget
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -77,3 +80,123 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
+
+
+# Widgets on a page of their own
+
+PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<style>html[data-theme=dark] {{ background: #14181e; color: #ced6dd }} main {{ height: 3000px }}</style>
+<body><main id="el"></main>{body}</body></html>"""
+
+# A model as anywidget hands it to a widget's script; `saved` holds what goes to Python.
+SHOW = """async ({state, buffers}) => {
+  for (const {data, path: [name]} of buffers) {
+    state[name] = new DataView(Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)).buffer);
+  }
+  const listeners = {}, saved = [];
+  let changes = {};
+  const model = {
+    get: (name) => state[name],
+    set(name, value) { state[name] = changes[name] = value; (listeners[name] ?? []).forEach((call) => call()); },
+    save_changes() { saved.push(changes); changes = {}; },
+    on: (event, call) => (listeners[event.replace("change:", "")] ??= []).push(call),
+    off: (event, call) => {
+      const name = event.replace("change:", "");
+      listeners[name] = listeners[name].filter((one) => one !== call);
+    },
+  };
+  const url = URL.createObjectURL(new Blob([state._esm], {type: "text/javascript"}));
+  const module = await import(url);
+  const stop = module.default.render({model, el: document.querySelector("#el")});
+  Object.assign(window, {model, module, saved, stop, listeners});
+}"""
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
+
+
+class Stage:
+    """A widget on a page of its own."""
+
+    def __init__(self, page, widget: Widget) -> None:
+        self.page, self.widget = page, widget
+        page.goto("http://book.test/")
+        model = dependency_state([widget], drop_defaults=False)[widget.model_id]
+        page.evaluate(SHOW, {"state": model["state"], "buffers": model.get("buffers", [])})
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.evaluate(FRAMES)
+
+    def find(self, selector: str):
+        return self.page.locator(f"#el {selector}")
+
+    @property
+    def data(self) -> dict:
+        """The values that the root element exposes, numbers as numbers."""
+        self.settle()
+        texts = self.page.evaluate("() => ({...document.querySelector('#el > div').dataset})")
+        return {name: _number(text) for name, text in texts.items()}
+
+    def drag(self, selector: str, right: float, down: float) -> None:
+        box = self.find(selector).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        mouse = self.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        for part in (0.25, 0.5, 1):
+            mouse.move(x + part * right, y + part * down)
+        mouse.up()
+
+    def swipe(self, selector: str, right: float, down: float) -> None:
+        """The same with a finger."""
+        box = self.find(selector).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        session = self.page.context.new_cdp_session(self.page)
+
+        def touch(kind: str, *points: dict) -> None:
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(points)})
+
+        touch("touchStart", {"x": x, "y": y})
+        for part in (0.1, 0.4, 0.7, 1):
+            touch("touchMove", {"x": x + part * right, "y": y + part * down})
+        touch("touchEnd")
+
+    def sync(self) -> None:
+        """Let Python receive what JavaScript saved, as a kernel would."""
+        self.settle()
+        for changes in self.page.evaluate("() => saved.splice(0)"):
+            self.widget.set_state(changes)
+
+
+def _number(text: str) -> float | str | list[float]:
+    parts = text.split(",")
+    try:
+        return [float(part) for part in parts] if len(parts) > 1 else float(text)
+    except ValueError:
+        return text
+
+
+@pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
+def tab(request: pytest.FixtureRequest, browser) -> Iterator[tuple]:
+    """An empty page in one language, and the complaints of its console."""
+    width, lang = request.param
+    page = browser.new_page(viewport={"width": width, "height": 800}, has_touch=True, reduced_motion="reduce")
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    html = PAGE.format(lang=lang, body="")
+    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
+    yield page, complaints
+    page.close()
+
+
+@pytest.fixture
+def stage(tab: tuple) -> Iterator[Callable[[Widget], Stage]]:
+    """Shows a widget; afterwards the console must be silent."""
+    page, complaints = tab
+    size = page.viewport_size
+    yield lambda widget: Stage(page, widget)
+    page.set_viewport_size(size)
+    page.emulate_media(reduced_motion="reduce")
+    seen = complaints.copy()
+    complaints.clear()
+    assert seen == []

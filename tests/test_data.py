@@ -38,9 +38,21 @@ def test_points_are_seeded_and_leave_the_global_generator_alone(draw):
     assert torch.equal(x, draw(500, generator=seeded()))
     assert not torch.equal(x, draw(500, generator=seeded(1)))
     assert torch.equal(before, torch.get_rng_state())
-    for n in (0, -1, 2.5):
-        with pytest.raises(ValueError, match="n must be a positive integer"):
+    assert torch.equal(x, draw(np.int64(500), generator=seeded()))
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="n must be at least 1"):
             draw(n)
+    for n in (2.5, True, "5"):
+        with pytest.raises(TypeError, match="n must be an int"):
+            draw(n)
+
+
+@pytest.mark.parametrize("draw", [data.ring, data.grid, data.moons, data.spiral])
+def test_noise_cannot_be_negative(draw):
+    assert draw(5, std=0).shape == (5, 2)
+    for std in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="std must be at least 0 and finite"):
+            draw(5, std=std)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +77,6 @@ def test_modes_are_those_of_pacgan():
     )
     expected = {(-4.0 + 2 * i, -4.0 + 2 * j) for i in range(5) for j in range(5)}
     assert set(map(tuple, data.grid_modes().tolist())) == expected
-    with pytest.raises(ValueError, match="std must not be negative"):
-        data.ring(5, std=-1)
 
 
 def test_moons_lie_on_two_half_circles():

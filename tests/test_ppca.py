@@ -179,6 +179,18 @@ def test_samples_have_the_moments_of_the_model(device):
     assert torch.equal(x, again)
 
 
+def test_the_generator_may_be_on_another_device_than_the_model(device):
+    model, x = make_model(), make_data(20, 6)
+    for draw in (
+        lambda m, g: m.sample(7, generator=g),
+        lambda m, g: m.importance_bound(x.to(m.W.device), 3, generator=g),
+    ):
+        here = draw(model, torch.Generator().manual_seed(0))
+        there = draw(make_model(device=device), torch.Generator().manual_seed(0))
+        assert there.device.type == device.type
+        torch.testing.assert_close(there.cpu(), here)
+
+
 def test_the_model_is_a_module(device):
     model = make_model(device=device)
     assert model.latent_dim == 2
@@ -490,19 +502,19 @@ X = make_data(10, 4)
         (ValueError, "column 1.*remove", lambda: PPCA.fit(X.index_fill(1, torch.tensor(1), NAN), 2)),
         (ValueError, "missing entries.*method='em'", lambda: PPCA.fit(X.where(X.max() > X, NAN), 2, "eigen")),
         (ValueError, "latent_dim is 4.*fewer than the 4", lambda: PPCA.fit(X, 4)),
-        (ValueError, "latent_dim is 0", lambda: PPCA.fit(X, 0)),
-        (ValueError, "latent_dim is -1", lambda: PPCA.fit(X, -1)),
+        (ValueError, "latent_dim must be at least 1", lambda: PPCA.fit(X, 0)),
+        (ValueError, "latent_dim must be at least 1", lambda: PPCA.fit(X, -1)),
         (TypeError, "latent_dim must be an int", lambda: PPCA.fit(X, 2.0)),
         (ValueError, "method must be 'eigen' or 'em'", lambda: PPCA.fit(X, 2, "svd")),
         (ValueError, "batches is empty", lambda: PPCA.fit_stream([], 2)),
-        (ValueError, "batch has 3 columns, the first batch 4", lambda: PPCA.fit_stream([X, X[:, :3]], 2)),
+        (ValueError, r"batch must have 4 columns.*\(10, 3\)", lambda: PPCA.fit_stream([X, X[:, :3]], 2)),
         (ValueError, "batch has missing entries", lambda: PPCA.fit_stream([X, X.where(X.max() > X, NAN)], 2)),
         (ValueError, "batch has infinite", lambda: PPCA.fit_stream([X, X.where(X.max() > X, math.inf)], 2)),
         (TypeError, "batch must be a torch.Tensor", lambda: PPCA.fit_stream([X.numpy()], 2)),
         (TypeError, "batch is torch.float32", lambda: PPCA.fit_stream([X, X.float()], 2)),
         (ValueError, "latent_dim is 4", lambda: PPCA.fit_stream([X], 4)),
-        (ValueError, "x has 3 columns, the model 4", lambda: PPCA.fit(X, 2).log_prob(X[:, :3])),
-        (ValueError, "x has 3 columns, the model 4", lambda: PPCA.fit(X, 2).impute(X[:, :3])),
+        (ValueError, r"x must have 4 columns.*\(10, 3\)", lambda: PPCA.fit(X, 2).log_prob(X[:, :3])),
+        (ValueError, r"x must have 4 columns.*\(10, 3\)", lambda: PPCA.fit(X, 2).impute(X[:, :3])),
         (TypeError, "x is torch.float32, the model torch.float64", lambda: PPCA.fit(X, 2).posterior(X.float())),
         (TypeError, "x must be float32 or float64", lambda: PPCA.fit(X, 2).reconstruct(X.long())),
         (ValueError, "shape .rows, columns", lambda: PPCA.fit(X, 2).elbo(X[0])),
@@ -510,6 +522,8 @@ X = make_data(10, 4)
         (ValueError, "x is on meta, the model on cpu", lambda: PPCA.fit(X, 2).log_prob(X.to("meta"))),
         (TypeError, "q must be MultivariateNormal", lambda: PPCA.fit(X, 2).elbo(X, Normal(0.0, 1.0))),
         (ValueError, "k must be at least 1", lambda: PPCA.fit(X, 2).importance_bound(X, 0)),
+        (TypeError, "k must be an int", lambda: PPCA.fit(X, 2).importance_bound(X, 2.0)),
+        (ValueError, "n must be at least 1", lambda: PPCA.fit(X, 2).sample(0)),
         (TypeError, "x must be a torch.Tensor", lambda: PPCA.fit(X, 2).elbo(X.numpy())),
         (TypeError, "x must be a torch.Tensor", lambda: PPCA.fit(X, 2).importance_bound(X.numpy(), 2)),
         (ValueError, "W has entries that are NaN", lambda: PPCA(torch.full((4, 2), NAN), torch.ones(4), 1)),

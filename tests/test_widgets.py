@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import FRAMES, PAGE
 from ipywidgets.embed import dependency_state
+from torch import nn
 from torch.distributions import Normal
 
 from companion.latent import NonlinearGaussian
@@ -17,122 +18,9 @@ from companion.ppca import PPCA
 from companion.widgets import Widget
 from companion.widgets.latent import LatentWidget
 from companion.widgets.ppca import PPCAWidget
+from companion.widgets.vae import DecoderWidget
 
 ROOT = Path(__file__).parent.parent
-
-PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<style>html[data-theme=dark] {{ background: #14181e; color: #ced6dd }} main {{ height: 3000px }}</style>
-<body><main id="el"></main>{body}</body></html>"""
-
-# A model as anywidget hands it to a widget's script; `saved` holds what goes to Python.
-SHOW = """async ({esm, state}) => {
-  const listeners = {}, saved = [];
-  let changes = {};
-  const model = {
-    get: (name) => state[name],
-    set(name, value) { state[name] = changes[name] = value; (listeners[name] ?? []).forEach((call) => call()); },
-    save_changes() { saved.push(changes); changes = {}; },
-    on: (event, call) => (listeners[event.replace("change:", "")] ??= []).push(call),
-    off: (event, call) => {
-      const name = event.replace("change:", "");
-      listeners[name] = listeners[name].filter((one) => one !== call);
-    },
-  };
-  const url = URL.createObjectURL(new Blob([esm], {type: "text/javascript"}));
-  const module = await import(url);
-  const stop = module.default.render({model, el: document.querySelector("#el")});
-  Object.assign(window, {model, module, saved, stop, listeners});
-}"""
-FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
-
-
-class Stage:
-    """A widget on a page of its own."""
-
-    def __init__(self, page, widget: Widget) -> None:
-        self.page, self.widget = page, widget
-        page.goto("http://book.test/")
-        state = dependency_state([widget], drop_defaults=False)[widget.model_id]["state"]
-        page.evaluate(SHOW, {"esm": widget._esm, "state": state})
-        self.settle()
-
-    def settle(self) -> None:
-        self.page.evaluate(FRAMES)
-
-    def find(self, selector: str):
-        return self.page.locator(f"#el {selector}")
-
-    @property
-    def data(self) -> dict:
-        """The values that the root element exposes, numbers as numbers."""
-        self.settle()
-        texts = self.page.evaluate("() => ({...document.querySelector('#el > div').dataset})")
-        return {name: _number(text) for name, text in texts.items()}
-
-    def drag(self, selector: str, right: float, down: float) -> None:
-        box = self.find(selector).bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        mouse = self.page.mouse
-        mouse.move(x, y)
-        mouse.down()
-        for part in (0.25, 0.5, 1):
-            mouse.move(x + part * right, y + part * down)
-        mouse.up()
-
-    def swipe(self, selector: str, right: float, down: float) -> None:
-        """The same with a finger."""
-        box = self.find(selector).bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        session = self.page.context.new_cdp_session(self.page)
-
-        def touch(kind: str, *points: dict) -> None:
-            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(points)})
-
-        touch("touchStart", {"x": x, "y": y})
-        for part in (0.1, 0.4, 0.7, 1):
-            touch("touchMove", {"x": x + part * right, "y": y + part * down})
-        touch("touchEnd")
-
-    def sync(self) -> None:
-        """Let Python receive what JavaScript saved, as a kernel would."""
-        self.settle()
-        for changes in self.page.evaluate("() => saved.splice(0)"):
-            self.widget.set_state(changes)
-
-
-def _number(text: str) -> float | str | list[float]:
-    parts = text.split(",")
-    try:
-        return [float(part) for part in parts] if len(parts) > 1 else float(text)
-    except ValueError:
-        return text
-
-
-@pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
-def tab(request: pytest.FixtureRequest, browser) -> Iterator[tuple]:
-    """An empty page in one language, and the complaints of its console."""
-    width, lang = request.param
-    page = browser.new_page(viewport={"width": width, "height": 800}, has_touch=True, reduced_motion="reduce")
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    html = PAGE.format(lang=lang, body="")
-    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
-    yield page, complaints
-    page.close()
-
-
-@pytest.fixture
-def stage(tab: tuple) -> Iterator[Callable[[Widget], Stage]]:
-    """Shows a widget; afterwards the console must be silent."""
-    page, complaints = tab
-    size = page.viewport_size
-    yield lambda widget: Stage(page, widget)
-    page.set_viewport_size(size)
-    page.emulate_media(reduced_motion="reduce")
-    seen = complaints.copy()
-    complaints.clear()
-    assert seen == []
 
 
 def points(n: int = 120, seed: int = 0) -> torch.Tensor:
@@ -495,12 +383,28 @@ def test_ppca_projections_are_the_reconstructions(stage) -> None:
     torch.testing.assert_close(end, expected, rtol=0, atol=0.01)
 
 
-# Both
+# All of them
 
 
-@pytest.fixture(params=["latent", "ppca"])
+def decoder_widget() -> DecoderWidget:
+    decoders = {beta: nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 256)) for beta in (1.0, 4.0)}
+    z = points(300).float()
+    numbers = {"rate": [2.0, 1.0], "distortion": [50.0, 55.5]}
+    return DecoderWidget(decoders, [z, 0.5 * z], torch.arange(300) % 10, **numbers, walk=True)
+
+
+WIDGETS = {"latent": LatentWidget, "ppca": lambda: PPCAWidget(points()), "vae": decoder_widget}
+#: A trait and the values that a drag gives it.
+DRAGS = {
+    "LatentWidget": ("b", [i / 10 for i in range(20)]),
+    "PPCAWidget": ("sigma2", list(range(1, 20))),
+    "DecoderWidget": ("z", [[i / 10, 1 - i / 10] for i in range(20)]),
+}
+
+
+@pytest.fixture(params=WIDGETS)
 def widget(request: pytest.FixtureRequest) -> Widget:
-    return LatentWidget() if request.param == "latent" else PPCAWidget(points())
+    return WIDGETS[request.param]()
 
 
 def test_words_are_in_the_language_of_the_page_or_the_trait(stage, widget: Widget) -> None:
@@ -581,9 +485,9 @@ def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
 
 def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     show = stage(widget)
-    name, value, key = ("x", -2.0, "x") if isinstance(widget, LatentWidget) else ("mu", [0.5, 0.25], "mu")
-    show.page.evaluate("([name, value]) => model.set(name, value)", [name, value])
-    assert show.data[key] == value
+    name, values = DRAGS[type(widget).__name__]
+    show.page.evaluate("([name, value]) => model.set(name, value)", [name, values[7]])
+    assert show.data[name] == values[7]
 
 
 def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
@@ -611,7 +515,7 @@ def test_stopping_leaves_nothing_behind(stage, widget: Widget) -> None:
 def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
     """The best of several frames, since other work on the machine only slows a frame down."""
     show = stage(widget)
-    name, values = ("b", [i / 10 for i in range(20)]) if isinstance(widget, LatentWidget) else ("sigma2", range(1, 20))
+    name, values = DRAGS[type(widget).__name__]
     best = show.page.evaluate(
         """async ([name, values]) => {
           const times = [];
@@ -624,7 +528,7 @@ def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
           }
           return Math.min(...times);
         }""",
-        [name, list(values)],
+        [name, values],
     )
     assert best < 33
 

@@ -1,0 +1,39 @@
+"""What there is to compute with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def find_device(device: torch.device | str | None = None, home: torch.device | str = "cpu") -> torch.device:
+    """The device asked for; or `home`, where the model is, if that is no CPU; or the best there is: CUDA, MPS, CPU."""
+    home = torch.device(home)
+    if device is None and home.type == "cpu":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(home if device is None else device)
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def find_precision(precision: Precision, device: torch.device) -> str:
+    """What "auto" means on a device: "bfloat16" on GPUs and CPUs with matrix units for it, otherwise "float32"."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return "bfloat16" if fast else "float32"
+
+
+def global_generators(device: torch.device) -> list[torch.Generator]:
+    """The generators from which code on the device draws when it is given none: the CPU's, and the device's own."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        return [torch.default_generator, torch.cuda.default_generators[device.index]]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    return [torch.default_generator]
