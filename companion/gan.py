@@ -179,12 +179,11 @@ class GAN(nn.Module):
                 f"generator gives x of shape {tuple(x_fake.shape[1:])}, the data have {tuple(x.shape[1:])}: change the "
                 f"number of outputs of its last layer"
             )
+        both = torch.cat([x, x_fake]).requires_grad_(self.loss == "relativistic")
+        logits = self.discriminate(both)
+        real, fake = logits.chunk(2)
         if self.loss == "relativistic":
-            x, x_fake = x.detach().requires_grad_(), x_fake.requires_grad_()
-            real, fake = self.discriminate(x), self.discriminate(x_fake)
-            r1, r2 = zero_centred_penalty(real, x), zero_centred_penalty(fake, x_fake)
-            return relativistic(real, fake) + self.penalty / 2 * (r1 + r2)
-        real, fake = self.discriminate(x), self.discriminate(x_fake)
+            return relativistic(real, fake) + self.penalty * zero_centred_penalty(logits, both)  # γ/2 (R₁ + R₂)
         if self.loss == "wasserstein":
             return critic_loss(real, fake) + self.penalty * gradient_penalty(self.discriminate, x, x_fake)
         return cross_entropy(real, fake)

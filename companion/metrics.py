@@ -144,6 +144,26 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
     )
 
 
+# --- points on a line ------------------------------------------------------------------------------------------------
+
+
+def wasserstein_1d(x: Tensor, y: Tensor) -> float:
+    """Wasserstein-1 distance of two sets of numbers, ∫|F⁻¹(u) − G⁻¹(u)| du = ∫|F(t) − G(t)| dt, exact.
+
+    Args:
+        x, y: numbers, shapes (n,) and (m,), in any order.
+
+    Raises:
+        TypeError: if one is no floating-point tensor.
+        ValueError: if one is empty or has another shape.
+    """
+    for name, values in (("x", x), ("y", y)):
+        check_tensor(name, values, ndim=1)
+    t = torch.cat([x, y]).sort().values.double()
+    F, G = (torch.searchsorted(v.sort().values.double(), t[:-1], right=True) / len(v) for v in (x, y))
+    return ((F - G).abs() * t.diff()).sum().item()
+
+
 # --- Gaussians -------------------------------------------------------------------------------------------------------
 
 

@@ -477,10 +477,20 @@ def test_the_penalties_pull_the_dirac_gan_in(gamma):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("loss", "steps"), [("wasserstein", 250), ("relativistic", 500)])
+@pytest.mark.parametrize(("loss", "steps"), [("wasserstein", 200), ("relativistic", 400)])
 def test_a_gaussian_is_learnt(loss, steps):
-    model = GAN(Shift(0.0, 0.5), mlp(1, 16, 16, 1), 1, loss)
-    x = 1 + 1.5 * torch.randn(20_000, 1)
+    model = GAN(Shift(0.0, 0.5), mlp(2, 16, 16, 1), 2, loss)
+    x = 1 + 1.5 * torch.randn(20_000, 2)
     fit(model, x, steps=steps, lr=0.02, betas=(0.0, 0.9), schedule="cosine", progress=False)
     assert abs(model.generator.mu.item() - 1) < 0.15
     assert abs(abs(model.generator.sigma.item()) - 1.5) < 0.15
+
+
+def test_on_a_line_the_gradient_penalty_locks_the_sign_of_the_slope():
+    """f(x) = sx on a line: sΔ − λ(|s| − 1)² has a second maximum on the wrong side while |Δ| < 2λ, so that G flees."""
+    model = GAN(Point(), Tilt(), 1, "wasserstein")
+    with torch.no_grad():
+        model.generator.theta.fill_(3.0)  # right of the data at 0
+        model.discriminator.psi.fill_(0.9)  # the critic, still tilted to the right
+    fit(DiscriminatorOnly(model), torch.zeros(64, 1), steps=500, lr=0.01, progress=False)
+    assert model.discriminator.psi.item() == pytest.approx(1 - 3 / 20, abs=0.01)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from sklearn.neighbors import NearestNeighbors
 
@@ -200,3 +201,26 @@ def test_samples_of_a_wrong_type(syllables, x):
 def test_one_sample_has_no_covariance():
     with pytest.raises(ValueError, match="y must hold at least two samples"):
         metrics.frechet_distance(torch.rand(5, 3), torch.rand(1, 3))
+
+
+# --- points on a line ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (7, 50), (1, 1)])
+def test_wasserstein_1d_agrees_with_scipy(n, m):
+    x, y = torch.randn(n), 3 * torch.randn(m) + 1
+    expected = scipy.stats.wasserstein_distance(x.double(), y.double())
+    assert metrics.wasserstein_1d(x, y) == pytest.approx(expected, rel=1e-6)
+    assert metrics.wasserstein_1d(y, x) == metrics.wasserstein_1d(x, y)
+    assert metrics.wasserstein_1d(x, x.flip(0)) == 0
+    assert metrics.wasserstein_1d(x, x + 2) == pytest.approx(2, rel=1e-6)
+
+
+def test_wasserstein_1d_is_the_mean_distance_of_equal_ranks():
+    x, y = torch.rand(100, dtype=torch.float64), torch.rand(100, dtype=torch.float64).round(decimals=1)
+    assert metrics.wasserstein_1d(x, y) == pytest.approx((x.sort().values - y.sort().values).abs().mean().item())
+
+
+def test_wasserstein_1d_refuses_points_of_a_plane():
+    with pytest.raises(ValueError, match=r"y must have shape \(n,\)"):
+        metrics.wasserstein_1d(torch.rand(3), torch.rand(3, 2))
