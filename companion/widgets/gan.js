@@ -11,34 +11,45 @@ const ACTIVATIONS = {
   tanh: [Math.tanh, (t) => 1 - Math.tanh(t) ** 2],
 };
 
-const typed = (kind, view) => new kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-
-/** Points [[x, y], …] of 12-bit integers, 1365 of which reach from the middle of the view to its edge. */
-export function positions(view, [a, b, half]) {
-  const bytes = typed(Uint8Array, view);
-  return Array.from({ length: bytes.length / 3 }, (_, i) => {
-    const both = bytes[3 * i] | (bytes[3 * i + 1] << 8) | (bytes[3 * i + 2] << 16);
-    return [a + (((both & 4095) - 2048) / 1365) * half, b + (((both >> 12) - 2048) / 1365) * half];
-  });
-}
-
-/** The weights of D in every frame: the first, and what each later one adds, in 8 bits with a scale for each tensor. */
-export function weights({ layers, start, scales, levels }) {
-  const sizes = layers.flatMap(({ inputs, outputs }) => [inputs * outputs, outputs]);
-  const [scale, level] = [typed(Float32Array, scales), typed(Int8Array, levels)];
-  const frames = [Float64Array.from(typed(Float32Array, start))];
-  for (let k = 0, i = 0; k * sizes.length < scale.length; k++) {
-    const next = frames[k].slice();
-    let j = 0;
-    sizes.forEach((size, part) => {
-      for (const end = j + size; j < end; j++) next[j] += scale[k * sizes.length + part] * level[i++];
+/**
+ * The data and, for each recording, samples and weights of D in every frame and both losses. Points are pairs of 12-bit
+ * integers, 1365 of which reach from the middle of the view to its edge; weights are the first frame's, and what each
+ * later one adds, in 8 bits with a scale for each tensor.
+ */
+export function unpack({ content, view: [a, b, half], n, steps, recordings }) {
+  let at = content.byteOffset;
+  const read = (kind, count) => new kind(content.buffer.slice(at, (at += count * kind.BYTES_PER_ELEMENT)));
+  const points = (count) => {
+    const bytes = read(Uint8Array, 3 * count);
+    return Array.from({ length: count }, (_, i) => {
+      const both = bytes[3 * i] | (bytes[3 * i + 1] << 8) | (bytes[3 * i + 2] << 16);
+      return [a + (((both & 4095) - 2048) / 1365) * half, b + (((both >> 12) - 2048) / 1365) * half];
     });
-    frames.push(next);
-  }
-  return frames;
+  };
+  const x = points(n);
+  return {
+    x,
+    recordings: recordings.map(({ layers, samples: count, bins }) => {
+      const samples = steps.map(() => points(count));
+      const sizes = layers.flatMap(({ inputs, outputs }) => [inputs * outputs, outputs]);
+      const total = sizes.reduce((sum, size) => sum + size);
+      const weights = [Float64Array.from(read(Float32Array, total))];
+      while (weights.length < steps.length) {
+        const next = weights.at(-1).slice();
+        const scales = read(Float32Array, sizes.length);
+        const levels = read(Int8Array, total);
+        let i = 0;
+        sizes.forEach((size, part) => {
+          for (const end = i + size; i < end; i++) next[i] += scales[part] * levels[i];
+        });
+        weights.push(next);
+      }
+      return { samples, weights, losses: [read(Float32Array, bins), read(Float32Array, bins)] };
+    }),
+  };
 }
 
-/** D as the function (x, y) → ℓ; with `slope`, also ∇ℓ: [ℓ, ∂ℓ/∂x, ∂ℓ/∂y]. */
+/** D as the function (x, y) → a; with `slope`, also ∇a: [a, ∂a/∂x, ∂a/∂y]. */
 export function network(layers, w) {
   const inputs = layers.map(({ outputs }) => new Float64Array(outputs)); // before the activation
   const values = [new Float64Array(2), ...inputs.map((layer) => layer.slice())];
@@ -91,8 +102,8 @@ export function probability(logit, against) {
 }
 
 /**
- * −∂/∂x of G's loss at a sample is ∇ℓ(x) times a factor: D for log(1 − D), 1 − D for −log D (each a mean over the
- * rivals), 1 for −ℓ.
+ * −∂/∂x of G's loss at a sample is ∇a(x) times a factor: D for log(1 − D), 1 − D for −log D (each a mean over the
+ * rivals), 1 for −a.
  */
 export function pull(loss, net, against, [x, y]) {
   const [logit, dx, dy] = net.slope(x, y);
@@ -143,7 +154,7 @@ export function contour(values, columns, rows, level) {
 
 const RATE = 8; // frames a second
 const SPEEDS = [0.5, 1, 2];
-const CELL = 8; // pixels, of the landscape
+const CELL = 9; // pixels, of the landscape
 
 const GAN_WORDS = {
   en: {
@@ -154,7 +165,6 @@ const GAN_WORDS = {
     point: "point x: arrow keys move it",
     play: "play", pause: "pause", step: "step", speed: "speed",
     data: "data", samples: "samples",
-    saturating: "saturating", nonSaturating: "non-saturating",
     lengths: "length of the gradient that G receives at x",
   },
   ko: {
@@ -165,7 +175,6 @@ const GAN_WORDS = {
     point: "점 x: 화살표 키로 옮긴다",
     play: "재생", pause: "일시 정지", step: "단계", speed: "속도",
     data: "데이터", samples: "표본",
-    saturating: "포화", nonSaturating: "비포화",
     lengths: "x에서 G가 받는 기울기의 길이",
   },
 };
@@ -175,22 +184,22 @@ const superscript = (n) => String(n).replace("-", "⁻").replace(/\d/g, (digit) 
 /** A length with two significant digits or more, however small. */
 export function figure(value) {
   if (!(Math.abs(value) < 1e-2) || Math.abs(value) < 1e-99) return show(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
-  const power = Math.floor(Math.log10(Math.abs(value)));
-  return `${show(value / 10 ** power, 1)}·10${superscript(power)}`;
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${show(Number(digits), 1)}·10${superscript(Number(power))}`;
 }
 
 const ganTemplate = (t, recordings, frames, title) => `
   <style>
     .panels { display: grid; gap: 0.3rem 1.4rem; font-size: 0.94rem; }
     @container (min-width: 34rem) { .panels.two { grid-template-columns: 1fr 1fr; } .two .again { display: none; } }
-    .panels > * { min-width: 0; } .panels:not(.two) { max-width: 27rem; margin: 0 auto; } .again { margin-top: 0.5rem; }
+    .panels > * { min-width: 0; } .panel { align-self: end; } .panels:not(.two) { max-width: 27rem; margin: 0 auto; } .again { margin-top: 0.5rem; }
     .legend, .transport { grid-column: 1 / -1; }
     .legend { display: flex; flex-wrap: wrap; gap: 0.1rem 1.3rem; align-items: center; font-size: 0.9rem; }
     .legend > span { display: inline-flex; align-items: center; gap: 0.4em; white-space: nowrap; }
     .dot { width: 0.55em; height: 0.55em; border-radius: 50%; background: currentColor; opacity: 0.6; }
     .dot.fake { background: var(--vermilion); opacity: 1; }
-    .ramp { width: 4.2rem; height: 0.65em; border-radius: 2px; background: linear-gradient(to right in srgb,
-      color-mix(in srgb, var(--vermilion) 45%, transparent), transparent, color-mix(in srgb, var(--blue) 45%, transparent)); position: relative; }
+    .ramp { width: 4.2rem; height: 0.65em; border-radius: 2px; position: relative; background: linear-gradient(to right,
+      ${[0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1].map((D) => `color-mix(in srgb, var(--${D < 0.5 ? "vermilion" : "blue"}) ${(100 * ink(D)).toFixed()}%, transparent)`).join()}); }
     .ramp::after { content: ""; position: absolute; left: 50%; top: -2px; bottom: -2px; border-left: 1.5px solid currentColor; }
     .head { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between; align-items: baseline; min-height: 1.6rem; }
     .head b { font-weight: 600; } .score { display: inline-flex; gap: 0.9em; white-space: nowrap; }
@@ -198,7 +207,7 @@ const ganTemplate = (t, recordings, frames, title) => `
     .picture canvas { width: 100%; height: 100%; }
     .picture svg { overflow: hidden; }
     .real { fill: currentColor; fill-opacity: 0.42; }
-    .fake { fill: var(--vermilion); stroke: var(--paper); stroke-width: 0.75; }
+    .fake { fill: var(--vermilion); fill-opacity: 0.9; stroke: var(--paper); stroke-width: 1.5; paint-order: stroke; }
     .level { fill: none; stroke: currentColor; stroke-opacity: 0.6; stroke-width: 1.25; }
     .own { stroke: var(--green); stroke-width: 3; fill: none; stroke-linecap: round; stroke-linejoin: round; }
     .other { stroke: var(--green); stroke-width: 1.75; stroke-dasharray: 4 3; fill: none; }
@@ -209,7 +218,7 @@ const ganTemplate = (t, recordings, frames, title) => `
     .transport button { min-width: 2.75rem; } #play svg { width: 1em; height: 1em; margin: 0 auto; fill: currentColor; overflow: visible; }
     .transport .value { min-width: 6.2em; justify-content: flex-end; } .transport .number { min-width: 2.6em; text-align: right; }
     .lengths { display: grid; grid-template-columns: auto minmax(2rem, 1fr) auto; gap: 0.1rem 0.7rem; align-items: center; font-size: 0.92rem; }
-    .lengths .row { display: contents; } .lengths .math { white-space: nowrap; } .lengths .number { text-align: right; min-width: 4.1em; font-weight: 400; }
+    .lengths .row { display: contents; } .lengths .math { white-space: nowrap; display: inline-flex; justify-content: space-between; gap: 1em; } .lengths .number { text-align: right; min-width: 4.1em; font-weight: 400; }
     .row.own-row > * { font-weight: 600; } .row .bar > div { background: var(--green); } .row.d .bar > div { background: var(--blue); }
     .row:not(.own-row):not(.d) .bar > div { opacity: 0.45; }
     .curves { display: flex; gap: 1.4rem; margin-top: 0.55rem; }
@@ -223,7 +232,7 @@ const ganTemplate = (t, recordings, frames, title) => `
     <div class="legend">
       <span><span class="dot"></span>${t.data} <i class="math">x</i></span>
       <span><span class="dot fake"></span>${t.samples} <span class="math"><i>G</i>(<i>z</i>)</span></span>
-      <span class="math"><i>D</i>(<i>x</i>)&ensp;0<span class="ramp"></span>1</span>
+      <span class="math"><span><i>D</i>(<i>x</i>)</span><span>0</span><span class="ramp"></span><span>1</span></span>
     </div>
     ${recordings.map(({ name, modes }, i) => `
     <div class="panel" data-panel="${i}">
@@ -249,9 +258,9 @@ const ganTemplate = (t, recordings, frames, title) => `
       <div class="lengths" role="group" aria-label="${t.lengths}">
         <div class="row d"><span class="math"><i>D</i>(<i>x</i>)</span><div class="bar"><div></div></div><span class="number"></span></div>
         ${loss === "wasserstein" ? `
-        <div class="row" data-length="wasserstein"><span class="math">|∇<i>ℓ</i>|</span><div class="bar"><div></div></div><span class="number"></span></div>` : `
-        <div class="row" data-length="saturating"><span>${t.saturating} <span class="math"><i>D</i> |∇<i>ℓ</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>
-        <div class="row" data-length="non-saturating"><span>${t.nonSaturating} <span class="math">(1−<i>D</i>) |∇<i>ℓ</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>`}
+        <div class="row" data-length="wasserstein"><span class="math">−<i>f</i><span class="factor">|∇<i>f</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>` : `
+        <div class="row" data-length="saturating"><span class="math">log(1−<i>D</i>)<span class="factor"><i>D</i> |∇<i>a</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>
+        <div class="row" data-length="non-saturating"><span class="math">−log <i>D</i><span class="factor">(1−<i>D</i>) |∇<i>a</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>`}
       </div>
       <div class="curves"><span class="value lossd"><span class="math"><i>L</i><sub><i>D</i></sub></span><span class="number"></span></span>
         <span class="value lossg"><span class="math"><i>L</i><sub><i>G</i></sub></span><span class="number"></span></span></div>
@@ -266,34 +275,23 @@ const PAUSE = "M3 2h3.6v12H3zM9.4 2H13v12H9.4z";
 function buildGAN(model, root, signal, redraw) {
   const t = dictionary(GAN_WORDS, model.get("lang"));
   const title = (name) => t.losses[name] ?? name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
-  const view = model.get("view");
-  const steps = model.get("steps");
-  const x = positions(model.get("x"), view);
-  root.innerHTML += ganTemplate(t, model.get("recordings"), steps.length, title);
+  const [view, steps, n, content, about] = ["view", "steps", "n", "content", "recordings"].map((name) => model.get(name));
+  const { x, recordings } = unpack({ content, view, n, steps, recordings: about });
+  root.innerHTML += ganTemplate(t, about, steps.length, title);
   const $ = (selector, within = root) => within.querySelector(selector);
   const put = (element, attributes) => Object.entries(attributes).forEach(([name, value]) => element.setAttribute(name, value));
   const last = steps.length - 1;
-  const panels = model.get("recordings").map((recording, i) => {
-    const all = positions(recording.samples, view);
-    const n = all.length / steps.length;
-    const curves = typed(Float32Array, recording.losses);
-    const half = curves.length / 2;
-    const w = weights(recording);
-    const [picture, details] = [".panel", ".details"].map((part) => $(`${part}[data-panel="${i}"]`));
+  const panels = recordings.map(({ samples, weights, losses }, i) => {
     const nets = [];
     const net = (k) => {
       if (!nets[k]) {
-        const one = network(recording.layers, w[k]);
-        nets[k] = { net: one, against: rivals(recording.loss, one, x) };
+        const one = network(about[i].layers, weights[k]);
+        nets[k] = { net: one, against: rivals(about[i].loss, one, x) };
       }
       return nets[k];
     };
-    return {
-      recording, picture, details, net, n,
-      samples: (k) => all.slice(k * n, (k + 1) * n),
-      losses: [curves.subarray(0, half), curves.subarray(half)],
-      maps: [],
-    };
+    const [picture, details] = [".panel", ".details"].map((part) => $(`${part}[data-panel="${i}"]`));
+    return { recording: about[i], samples, losses, net, picture, details, maps: [] };
   });
 
   // Between two frames of a replay, samples and landscape are interpolated; at rest a frame is shown as it is.
@@ -344,7 +342,7 @@ function buildGAN(model, root, signal, redraw) {
   }
 
   const drawPanel = (panel, host, width, place, frame) => {
-    const { recording, picture, details, net, n, losses, maps } = panel;
+    const { recording, picture, details, net, losses, maps } = panel;
     const { X, Y, columns, rows } = box;
     const at = Math.floor(place);
     const part = place - at;
@@ -358,7 +356,7 @@ function buildGAN(model, root, signal, redraw) {
       paintLandscape($("canvas", picture), values, columns, rows, host);
       const [cx, cy] = [width / columns, box.height / rows];
       put($(".level", picture), { d: contour(values, columns, rows, 0.5).map(([[a, b], [c, d]]) => `M${(a * cx).toFixed(1)} ${(b * cy).toFixed(1)}L${(c * cx).toFixed(1)} ${(d * cy).toFixed(1)}`).join("") });
-      const [from, to] = [panel.samples(at), part ? panel.samples(at + 1) : null];
+      const [from, to] = [panel.samples[at], part ? panel.samples[at + 1] : null];
       put($(".fake", picture), { d: from.map(([a, b], i) => (to ? disc(X(mix(a, to[i][0])), Y(mix(b, to[i][1])), 3) : disc(X(a), Y(b), 3))).join("") });
     }
     if (panel.width !== width) {
@@ -372,7 +370,7 @@ function buildGAN(model, root, signal, redraw) {
     const force = pull(recording.loss, net(frame).net, net(frame).against, point);
     const [px, py] = [X(point[0]), Y(point[1])];
     const tip = (length) => {
-      const pixels = 0.45 * box.height * squash(length);
+      const pixels = 0.45 * box.height * box.part(length);
       return [px + pixels * force.direction[0], py - pixels * force.direction[1]];
     };
     const arrow = (length) => {
@@ -397,13 +395,14 @@ function buildGAN(model, root, signal, redraw) {
     for (const row of rows_) {
       const length = force.lengths[row.dataset.length];
       row.classList.toggle("own-row", row.dataset.length === force.own);
-      $(".bar > div", row).style.width = `${100 * squash(length)}%`;
+      $(".bar > div", row).style.width = `${100 * box.part(length)}%`;
       $(".number", row).textContent = figure(length);
     }
     const bin = Math.min(Math.floor(steps[frame] / recording.width), losses[0].length - 1);
     [".lossd", ".lossg"].forEach((name, i) => ($(`${name} .number`, details).textContent = show(losses[i][bin], 2)));
-    put($(".now", details), { x1: panel.across(bin), x2: panel.across(bin), y1: 2, y2: CURVES });
-    ["d", "g"].forEach((name, i) => put($(`.mark.${name}`, details), { cx: panel.across(bin), cy: panel.upward(losses[i][bin]) }));
+    const now = panel.across(bin);
+    put($(".now", details), { x1: now, x2: now, y1: 2, y2: CURVES });
+    ["d", "g"].forEach((name, i) => put($(`.mark.${name}`, details), { cx: now, cy: panel.upward(losses[i][bin]) }));
     if (recording.modes) {
       $(".captured", picture).textContent = `${recording.captured[frame]}/${recording.modes}`;
       $(".quality", picture).textContent = `${Math.round(100 * recording.high_quality[frame])} %`;
@@ -413,9 +412,9 @@ function buildGAN(model, root, signal, redraw) {
 
   return (host) => {
     const frame = model.get("frame");
-    const width = $(".picture").clientWidth || 280;
+    const width = $(".picture").clientWidth;
     if (box?.width !== width) {
-      box = windowOf(view, width);
+      box = windowOf(view, width, panels.length > 1 && width > 0.6 * host.clientWidth);
       for (const panel of panels) panel.maps = [];
     }
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -438,21 +437,22 @@ function buildGAN(model, root, signal, redraw) {
   };
 }
 
-/** Lengths from 0 to ∞ as parts of the longest arrow. */
-const squash = (length) => length / (1 + length);
-
-/** The view in a picture: at most 300 pixels high on a phone, so that two fit, else square. */
-function windowOf([a, b, half], width) {
-  const height = Math.min(width, 336);
+/** The view in a picture: square, but on a phone low enough for two, one above the other. */
+function windowOf([a, b, half], width, stacked) {
+  const height = Math.min(width, stacked ? 272 : 400);
   const scale = Math.min(width, height) / (2 * half);
   const [columns, rows] = [Math.round(width / CELL), Math.round(height / CELL)];
   return {
     width, height, scale, columns, rows,
+    part: (length) => 1 - 1 / (1 + 2 * half * length), // of the longest arrow; 2 half |∇| is a change over the whole view
     x0: a - width / 2 / scale, x1: a + width / 2 / scale, y0: b - height / 2 / scale, y1: b + height / 2 / scale,
     X: (value) => width / 2 + (value - a) * scale,
     Y: (value) => height / 2 - (value - b) * scale,
   };
 }
+
+/** How opaque the colour of D is. */
+const ink = (D) => 0.62 * Math.abs(2 * D - 1) ** 0.7;
 
 /** D as transparent colour: blue where it says real, vermilion where it says fake, nothing at one half. */
 function paintLandscape(canvas, values, columns, rows, host) {
@@ -464,7 +464,7 @@ function paintLandscape(canvas, values, columns, rows, host) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(columns, rows);
   const pixels = new Uint32Array(image.data.buffer);
-  values.forEach((D, i) => (pixels[i] = colours[D < 0.5 ? 0 : 1] | (Math.round(230 * Math.abs(D - 0.5)) << 24)));
+  values.forEach((D, i) => (pixels[i] = colours[D < 0.5 ? 0 : 1] | (Math.round(255 * ink(D)) << 24)));
   context.putImageData(image, 0, 0);
 }
 
@@ -482,9 +482,8 @@ function drawCurves(panel, width) {
   const parts = { svg: details.querySelector(".losses"), axis: details.querySelector(".axis"), ticks: details.querySelector(".ticks") };
   parts.svg.setAttribute("height", CURVES + 20);
   parts.axis.setAttribute("d", `M${left} 0V${CURVES}H${width}`);
-  const step = (bin) => bin * recording.width;
   const ticks = [low, high].map((value) => `<text class="tick" x="${left - 6}" y="${panel.upward(value) + 4}" text-anchor="end">${show(value, Math.abs(value) < 10 ? 1 : 0)}</text>`);
-  const marks = [0, bins - 1].map((bin, i) => `<text class="tick" x="${panel.across(bin)}" y="${CURVES + 16}" text-anchor="${i ? "end" : "start"}">${step(bin)}</text>`);
+  const marks = [0, bins].map((bin, i) => `<text class="tick" x="${i ? width : left}" y="${CURVES + 16}" text-anchor="${i ? "end" : "start"}">${bin * recording.width}</text>`);
   parts.ticks.innerHTML = [...ticks, ...marks].join("");
   ["d", "g"].forEach((name, i) => details.querySelector(`.curve.${name}`).setAttribute("d", line(Array.from(losses[i], (value, bin) => [panel.across(bin), panel.upward(value)]))));
 }

@@ -15,8 +15,8 @@ from companion.training import Objective
 from companion.widgets import Widget, script
 
 ACTIVATIONS = {nn.ReLU: "relu", nn.LeakyReLU: "leaky", nn.SiLU: "silu", nn.Tanh: "tanh"}
-#: Points drawn of the data and of the samples, and base64 characters that the recordings may take on the page.
-DATA, SAMPLES, LARGEST = 200, 160, 200_000
+#: Points drawn of the data and of the samples, and bytes that may travel (on a page a third more, as text).
+DATA, SAMPLES, LARGEST = 200, 160, 150_000
 
 
 class Recording(nn.Module):
@@ -67,14 +67,22 @@ class Recording(nn.Module):
         return [recorded(number, objective) for number, objective in enumerate(objectives)]
 
     @property
+    def trained(self) -> bool:
+        """Whether any step was recorded."""
+        return bool(self._losses and all(self._losses))
+
+    @property
     def losses(self) -> list[Tensor]:
         """Of D and of G, the loss in every step (the mean over the turns)."""
-        return [torch.stack(values).cpu().view(-1, turns).mean(1) for values, turns in zip(self._losses, self._turns)]
+        each = zip(self._losses, self._turns, strict=True)
+        return [torch.stack(values).float().cpu().view(-1, turns).mean(1) for values, turns in each]
 
     @torch.no_grad()
     def record(self) -> None:
-        """Add the model as it is now as a frame."""
+        """Add the model as it is now as a frame, unless this step has one."""
         step = len(self._losses[0]) // self._turns[0] if self._losses else 0
+        if step in self.steps:
+            return
         with torch.autocast(self.z.device.type, enabled=False):
             samples = self.model.generate(self.z).float().cpu()
         self.steps.append(step)
@@ -87,7 +95,7 @@ class GANWidget(Widget):
 
     The figure shows data, samples, the discriminator's D(x) and both losses. At a point x that the reader drags, an
     arrow shows −∂/∂x of G's loss there, with its length under the saturating and the non-saturating loss. D(x) is the
-    probability σ(ℓ(x)) that x is real; for the relativistic loss the probability mean σ(ℓ(x) − ℓ(x')) that x looks
+    probability σ(a(x)) that x is real; for the relativistic loss the probability mean σ(a(x) − a(x')) that x looks
     more real than a point x' of the data.
 
     Args:
@@ -111,7 +119,8 @@ class GANWidget(Widget):
     recordings = traitlets.List(read_only=True).tag(sync=True)
     steps = traitlets.List(traitlets.Int(), read_only=True).tag(sync=True)
     view = traitlets.List(traitlets.Float(), read_only=True).tag(sync=True)
-    x = traitlets.Bytes(read_only=True).tag(sync=True)
+    n = traitlets.Int(read_only=True).tag(sync=True)
+    content = traitlets.Bytes(read_only=True).tag(sync=True)
     frame = traitlets.Int().tag(sync=True)
     point = traitlets.List(traitlets.Float()).tag(sync=True)
 
@@ -130,24 +139,24 @@ class GANWidget(Widget):
         if not 1 <= len(recordings) <= 2:
             raise ValueError(f"recordings must be one or two, got {len(recordings)}")
         steps = [recording.steps for recording in recordings.values()]
-        if not steps[0] or steps[0] != steps[-1]:
-            raise ValueError("recordings must have frames of the same steps: train each with fit, as long as the other")
+        if steps[0] != steps[-1] or not all(recording.trained for recording in recordings.values()):
+            raise ValueError("recordings must have the same steps, at least one: give each to fit, with equal settings")
         if (modes is None) != (std is None):
             raise ValueError("modes and std go together: give both or neither")
         low, high = data.amin(0), data.amax(0)
         half = 0.7 * (high - low).max().clamp(min=1e-6).item()
         view = [*((low + high) / 2).tolist(), half]
+        content = _positions(data[:DATA], view) + b"".join(_content(one, view) for one in recordings.values())
+        if len(content) > LARGEST:
+            raise ValueError(
+                f"recordings take {len(content):,} bytes, at most {LARGEST:,} are allowed on a page: record fewer "
+                "frames (a larger every), or give the discriminators fewer weights"
+            )
+        self.set_trait("content", content)
         self.set_trait("view", view)
         self.set_trait("steps", steps[0])
-        self.set_trait("x", _positions(data[:DATA], view))
-        packed = [_pack(name, recording, view, modes, std) for name, recording in recordings.items()]
-        size = sum(len(value) for entry in packed for value in entry.values() if isinstance(value, bytes)) * 4 // 3
-        if size > LARGEST:
-            raise ValueError(
-                f"the recordings take {size:,} characters on the page, at most {LARGEST:,} are wanted: "
-                "record fewer frames (a larger every), or give the discriminators fewer weights"
-            )
-        self.set_trait("recordings", packed)
+        self.set_trait("recordings", [_about(name, one, modes, std) for name, one in recordings.items()])
+        self.set_trait("n", len(data[:DATA]))
         super().__init__(
             frame=len(steps[0]) - 1 if frame is None else frame,
             point=[view[0] + 0.2 * half, view[1] + 0.3 * half] if point is None else list(point),
@@ -167,25 +176,38 @@ class GANWidget(Widget):
         return proposal.value
 
 
-def _pack(name: str, recording: Recording, view: list[float], modes: Tensor | None, std: float | None) -> dict:
-    """A recording as numbers and bytes (little-endian)."""
-    layers = _layers(recording.model.discriminator)
-    shapes = [tuple(parameter.shape) for parameter in recording.model.discriminator.parameters()]
-    width = max(1, recording.every // 5)
-    losses = [loss[: len(loss) // width * width].view(-1, width).mean(1) for loss in recording.losses]
+def _about(name: str, recording: Recording, modes: Tensor | None, std: float | None) -> dict:
+    """What JavaScript has to know of a recording beside its bytes."""
     scores = [] if modes is None else [mode_score(samples, modes, std) for samples in recording.samples]
     return {
         "name": name,
-        "loss": recording.model.loss_name,
-        "layers": layers,
-        "samples": b"".join(_positions(samples[:SAMPLES], view) for samples in recording.samples),
-        **_changes(torch.stack(recording.weights), [torch.Size(shape).numel() for shape in shapes]),
-        "width": width,
-        "losses": torch.stack([loss[: min(map(len, losses))] for loss in losses]).numpy().tobytes(),
+        "loss": recording.model.loss,
+        "layers": _layers(recording.model.discriminator),
+        "samples": len(recording.samples[0][:SAMPLES]),
+        "bins": _curves(recording).shape[1],
+        "width": _width(recording),
+        "modes": 0 if modes is None else len(modes),
         "captured": [score.captured for score in scores],
         "high_quality": [round(score.high_quality, 4) for score in scores],
-        "modes": 0 if modes is None else len(modes),
     }
+
+
+def _content(recording: Recording, view: list[float]) -> bytes:
+    """Samples of each frame, weights of each frame, losses; numbers are little-endian."""
+    samples = torch.cat([samples[:SAMPLES] for samples in recording.samples])
+    sizes = [parameter.numel() for parameter in recording.model.discriminator.parameters()]
+    return _positions(samples, view) + _changes(torch.stack(recording.weights), sizes) + _bytes(_curves(recording))
+
+
+def _curves(recording: Recording) -> Tensor:
+    """Losses of D and of G, shape (2, bins): means over a fifth of the steps between two frames."""
+    losses, width = recording.losses, _width(recording)
+    bins = min(map(len, losses)) // width
+    return torch.stack([loss[: bins * width].view(bins, width).mean(1) for loss in losses])
+
+
+def _width(recording: Recording) -> int:
+    return max(1, min(recording.every, len(recording.losses[-1])) // 5)
 
 
 def _layers(network: nn.Module) -> list[dict]:
@@ -195,7 +217,9 @@ def _layers(network: nn.Module) -> list[dict]:
     known = all(type(module) is nn.Linear and module.bias is not None for module in linear)
     if not modules or not known or len(modules) % 2 == 0 or not all(type(module) in ACTIVATIONS for module in between):
         names = ", ".join(kind.__name__ for kind in ACTIVATIONS)
-        raise TypeError(f"a discriminator must be an nn.Sequential of nn.Linear with one of {names} between them")
+        raise TypeError(
+            f"a discriminator must be an nn.Sequential of nn.Linear, biased, with one of {names} between them"
+        )
     if linear[0].in_features != 2 or linear[-1].out_features != 1:
         shape = f"{linear[0].in_features} to {linear[-1].out_features}"
         raise ValueError(f"a discriminator must lead from points of the plane to a number, not from {shape}")
@@ -212,29 +236,27 @@ def _layers(network: nn.Module) -> list[dict]:
 
 def _positions(x: Tensor, view: list[float]) -> bytes:
     """Points as two 12-bit integers, 1365 of them from the middle of the view to its edge; what lies outside is cut."""
-    centre, half = torch.tensor(view[:2]), view[2]
-    level = ((x - centre) / half * 1365 + 2048).nan_to_num(0).round().clamp(0, 4095).int()
+    level = ((x - torch.tensor(view[:2])) / view[2] * 1365 + 2048).nan_to_num(0).round().clamp(0, 4095).int()
     both = level[:, 0] + 4096 * level[:, 1]
-    return torch.stack([both, both >> 8, both >> 16], 1).bitwise_and(255).to(torch.uint8).numpy().tobytes()
+    return _bytes(torch.stack([both, both >> 8, both >> 16], 1).bitwise_and(255).to(torch.uint8))
 
 
-def _changes(weights: Tensor, sizes: list[int]) -> dict[str, bytes]:
+def _changes(weights: Tensor, sizes: list[int]) -> bytes:
     """Weights of every frame, shape (frames, p): the first, then each tensor's change in 8 bits with its own scale.
 
     The change is taken from what the reader of the bytes has so far, so that rounding does not add up.
     """
-    known, scales, levels = weights[0].double(), [], []
+    known = weights[0].double()
+    content = _bytes(weights[0])
     for target in weights[1:].double():
         change = target - known
         scale = torch.stack([part.abs().max() / 127 for part in change.split(sizes)]).float()
         each = scale.double().repeat_interleave(torch.tensor(sizes))
         level = (change / each).nan_to_num(0).round().clamp(-127, 127)
         known = known + each * level
-        scales.append(scale)
-        levels.append(level.to(torch.int8))
-    start = weights[0].numpy().tobytes()
-    return {
-        "start": start,
-        "scales": torch.stack(scales).numpy().tobytes() if scales else b"",
-        "levels": torch.stack(levels).numpy().tobytes() if levels else b"",
-    }
+        content += _bytes(scale) + _bytes(level.to(torch.int8))
+    return content
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.numpy().astype(values.numpy().dtype.newbyteorder("<")).tobytes()
