@@ -122,11 +122,13 @@ def fit(
         "ema": None if ema is None else check_number("ema", ema, zero=True, below=1),
         "seed": check_int("seed", seed, least=0),
     }
+    if len(settings["betas"]) != 2:
+        raise ValueError(f"betas must be two numbers, got {betas}")
     if warmup >= steps:
         raise ValueError(f"warmup must be less than the {steps} steps, got {warmup}")
     _check_choice("precision", precision, Precision)
     check_int("checkpoint_every", checkpoint_every)
-    _check_data(data)
+    _check_types(model, data)
 
     home = next(model.parameters(), data[0]).device
     device = find_device(device, home)
@@ -297,6 +299,8 @@ class _Training:
 
     def resume(self, path: Path) -> None:
         """Go on from the checkpoint, if it exists, and make sure that the next ones can be written."""
+        if path.is_dir():
+            raise ValueError(f"checkpoint must name a file, {path} is a folder")
         self.path = path
         self.call = self.settings | {f"data[{i}]": fingerprint(x) for i, x in enumerate(self.data)}
         self.call["turns"] = {objective.name: objective.turns for objective in self.objectives}
@@ -391,7 +395,9 @@ def _check_choice(name: str, value: str, choices: object) -> str:
     return value
 
 
-def _check_data(data: tuple[Tensor, ...]) -> None:
+def _check_types(model: nn.Module, data: tuple[Tensor, ...]) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if not data:
         raise TypeError("fit needs data: fit(model, x, steps=…)")
     for x in data:

@@ -1,0 +1,72 @@
+"""`companion.checks`: what passes, what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from companion.checks import check_alike, check_int, check_number, check_tensor
+
+X = torch.ones(4, 3)
+
+
+@pytest.mark.parametrize("value", [3, np.int32(3), np.uint8(3), torch.tensor(3)])
+def test_integers_of_every_library_pass(value):
+    assert check_int("n", value) == 3
+    assert type(check_int("n", value)) is int
+
+
+@pytest.mark.parametrize("value", [3, 3.0, np.float32(3), torch.tensor(3.0)])
+def test_numbers_of_every_library_pass(value):
+    assert check_number("std", value) == 3
+    assert type(check_number("std", value)) is float
+
+
+def test_what_is_in_range_passes():
+    assert check_int("n", 0, least=0) == 0
+    assert check_number("std", 0, zero=True) == 0
+    assert check_number("decay", 0.999, below=1) == 0.999
+    for x in (X, X.double(), X.clone().requires_grad_()):
+        assert check_tensor("x", x, columns=3, finite=True) is x
+    assert check_tensor("x", X[:0], empty=True).shape == (0, 3)
+    assert check_tensor("x", X[0] / 0, ndim=1).shape == (3,)
+    check_alike("x", X, torch.zeros(2), "the model")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (ValueError, "^n must be at least 1, got 0$", lambda: check_int("n", 0)),
+        (ValueError, "^n must be at least 2, got 1$", lambda: check_int("n", np.int64(1), least=2)),
+        (TypeError, "^n must be an int, not float$", lambda: check_int("n", 2.0)),
+        (TypeError, "^n must be an int, not bool$", lambda: check_int("n", True)),
+        (TypeError, "^n must be an int, not str$", lambda: check_int("n", "2")),
+        (ValueError, "^std must be positive and finite, got 0$", lambda: check_number("std", 0)),
+        (ValueError, "^std must be at least 0 and finite, got -1$", lambda: check_number("std", -1, zero=True)),
+        (ValueError, "^std must be positive and finite, got nan$", lambda: check_number("std", math.nan)),
+        (ValueError, "^std must be at least 0 and finite, got inf$", lambda: check_number("std", math.inf, zero=True)),
+        (ValueError, "^decay must be positive and less than 1, got 1$", lambda: check_number("decay", 1, below=1)),
+        (TypeError, "^std must be a number, not str$", lambda: check_number("std", "1")),
+        (TypeError, "^std must be a number, not NoneType$", lambda: check_number("std", None)),
+        (TypeError, "^std must be a number, not bool$", lambda: check_number("std", True)),
+        (TypeError, "x must be a torch.Tensor, not ndarray: use torch.as_tensor", lambda: check_tensor("x", X.numpy())),
+        (TypeError, r"x must be float32 or float64, not torch.int64: use x.float", lambda: check_tensor("x", X.long())),
+        (TypeError, "x must be float32 or float64, not torch.float16", lambda: check_tensor("x", X.half())),
+        (ValueError, r"x must have shape \(rows, columns\), not shape \(3,\)", lambda: check_tensor("x", X[0])),
+        (ValueError, r"x must have shape \(n,\), not shape \(4, 3\)", lambda: check_tensor("x", X, ndim=1)),
+        (ValueError, r"x must have 3 axes, not shape \(4, 3\)", lambda: check_tensor("x", X, ndim=3)),
+        (ValueError, r"x is empty, of shape \(0, 3\)", lambda: check_tensor("x", X[:0])),
+        (ValueError, r"x must have 2 columns, not shape \(4, 3\)", lambda: check_tensor("x", X, columns=2)),
+        (ValueError, "x must have 2 entries along its last", lambda: check_tensor("x", X[0], ndim=1, columns=2)),
+        (ValueError, "x has entries that are NaN or infinite", lambda: check_tensor("x", X / 0, finite=True)),
+        (ValueError, "x has entries that are NaN", lambda: check_tensor("x", X * math.nan, finite=True)),
+        (ValueError, "x is on meta, the model on cpu", lambda: check_alike("x", X.to("meta"), X, "the model")),
+        (TypeError, "x is torch.float64, mu torch.float32", lambda: check_alike("x", X.double(), X, "mu")),
+    ],
+)
+def test_what_is_refused_is_named(error, message, call):
+    with pytest.raises(error, match=message):
+        call()
