@@ -137,7 +137,7 @@ class GAN(nn.Module):
         self.discriminator = discriminator
         self.loss = loss
         self.latent_dim = check_int("latent_dim", latent_dim)
-        self.penalty = default_penalty if penalty is None else check_number("penalty", penalty)
+        self.penalty = default_penalty if penalty is None else check_number("penalty", penalty, zero=True)
         self.turns = default_turns if turns is None else check_int("turns", turns)
         self.register_buffer("_origin", torch.zeros(self.latent_dim), persistent=False)
 
@@ -152,7 +152,7 @@ class GAN(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x, shape (n, d): z ~ p(z), then x = G(z)."""
-        return self.generate(self._noise(check_int("n", n), generator))
+        return self.generate(self._noise(check_int("n", n), generator)).detach()
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The logit of D(x), large where x looks real, shape (n,)."""

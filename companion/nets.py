@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from companion.checks import check_int
+from companion.checks import check_int, check_number
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
@@ -27,3 +28,28 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+class FourierFeatures(nn.Module):
+    """x ↦ (x, sin xB, cos xB) with frequencies B ~ N(0, scale²), not trained: fine detail for an MLP that follows.
+
+    Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains" (2020).
+
+    Args:
+        dim: entries of x, d.
+        count: number of frequencies; the output has d + 2 · count entries.
+        scale: standard deviation of the frequencies, in radians per unit of x.
+
+    Raises:
+        TypeError: if dim or count is no integer.
+        ValueError: if dim or count is less than 1, or scale is not positive.
+    """
+
+    def __init__(self, dim: int, count: int, scale: float) -> None:
+        super().__init__()
+        B = torch.randn(check_int("dim", dim), check_int("count", count))
+        self.register_buffer("B", check_number("scale", scale) * B)
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = x @ self.B
+        return torch.cat([x, angle.sin(), angle.cos()], dim=-1)

@@ -313,7 +313,7 @@ def test_bad_input():
         small("hinge")
     with pytest.raises(ValueError, match=r"minimax has no penalty"):
         small("minimax", penalty=1.0)
-    with pytest.raises(ValueError, match=r"penalty must be finite with penalty ≥ 0, got -1"):
+    with pytest.raises(ValueError, match=r"penalty must be at least 0 and finite, got -1"):
         small(penalty=-1)
     with pytest.raises(TypeError, match=r"latent_dim must be an int"):
         GAN(mlp(2, 2), mlp(2, 1), 2.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from companion.nets import mlp
+from companion.nets import FourierFeatures, mlp
 
 
 @pytest.mark.parametrize(("activation", "function"), [(nn.SiLU, torch.nn.functional.silu), (nn.Tanh, torch.tanh)])
@@ -38,3 +38,24 @@ def test_two_sizes_are_one_linear_map():
 def test_bad_sizes_are_named(error, message, sizes):
     with pytest.raises(error, match=message):
         mlp(*sizes)
+
+
+def test_fourier_features_see_only_differences(device):
+    """Sines and cosines of a point and a shifted one have the product Σ cos(Bᵀδ): near count · exp(−scale²|δ|²/2)."""
+    count, scale = 20_000, 3.0
+    net = FourierFeatures(2, count, scale).to(device)
+    x, delta = torch.randn(5, 2, device=device), torch.tensor([0.3, -0.2], device=device)
+    features, shifted = net(x), net(x + delta)
+    assert features.shape == (5, 2 + 2 * count)
+    assert torch.equal(features[:, :2], x)
+    product = (features[:, 2:] * shifted[:, 2:]).sum(1) / count
+    kernel = torch.exp(-(scale**2) * delta.square().sum() / 2)
+    assert (product - kernel).abs().max() < 4 / count**0.5
+    assert not list(net.parameters())
+    assert "B" in net.state_dict()
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("dim", (0, 4, 1.0)), ("count", (2, 0, 1.0)), ("scale", (2, 4, 0.0))])
+def test_bad_fourier_features_are_named(name, arguments):
+    with pytest.raises(ValueError, match=name):
+        FourierFeatures(*arguments)
