@@ -22,27 +22,27 @@ from companion.training import Objective
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
-    """D's loss −E[log D(x)] − E[log(1 − D(G(z)))], minus the value V(D, G) of the game, from logits of shape (n,)."""
+    """D's loss −E[log D(x)] − E[log(1 − D(G(z)))], minus the value V(D, G), (4.5), from logits, shape (n,)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
 def saturating(fake: Tensor) -> Tensor:
-    """G's loss E[log(1 − D(G(z)))] of the minimax game; its gradient vanishes where D is sure."""
+    """G's loss E[log(1 − D(G(z)))] of the minimax game; its gradient vanishes where D is sure, (4.13)."""
     return -softplus(fake).mean()
 
 
 def non_saturating(fake: Tensor) -> Tensor:
-    """G's loss −E[log D(G(z))]: the same fixed points, but a gradient where D is sure (Goodfellow et al. 2014)."""
+    """G's loss −E[log D(G(z))]: same fixed points, but a gradient where D is sure, (4.13) (Goodfellow et al. 2014)."""
     return softplus(-fake).mean()
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The critic's loss E[f(G(z))] − E[f(x)], minus the estimate of the Wasserstein distance (Arjovsky et al. 2017)."""
+    """The critic's loss E[f(G(z))] − E[f(x)], minus the distance of (4.16) (Arjovsky et al. 2017)."""
     return fake.mean() - real.mean()
 
 
 def relativistic(ahead: Tensor, behind: Tensor) -> Tensor:
-    """E[−log sigmoid(ahead − behind)] over pairs: D wants real ahead of fake, G fake ahead of real.
+    """E[−log sigmoid(ahead − behind)] over pairs, (4.26): D wants real ahead of fake, G fake ahead of real.
 
     Jolicoeur-Martineau (2019); Sun, Fang & Schwing (2020).
     """
@@ -64,19 +64,19 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, shape (n, …)."""
+    """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.18), shape (n, …)."""
     eps = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device, generator=generator)
     return eps * x + (1 - eps) * x_fake
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], x: Tensor, x_fake: Tensor) -> Tensor:
-    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂ (Gulrajani et al., "Improved Training of Wasserstein GANs" (2017))."""
+    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.18). Gulrajani et al., "Improved Training of Wasserstein GANs" (2017)."""
     x_hat = random_interpolates(x, x_fake).requires_grad_()
     return (gradient_norm(critic(x_hat), x_hat) - 1).square().mean()
 
 
 def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
-    """E|∇D(x)|²: R₁ at real samples, R₂ at generated ones (Mescheder, Geiger & Nowozin (2018))."""
+    """E|∇D(x)|²: R₁ at real samples, R₂ at generated ones, (4.27) (Mescheder, Geiger & Nowozin (2018))."""
     return gradient_norm(logits, x).square().mean()
 
 
@@ -207,12 +207,12 @@ class GAN(nn.Module):
 
 
 def optimal_logit(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """log p(x) − log q(x), the logit of the best discriminator D*(x) = p(x) / (p(x) + q(x)) for generated x ~ q."""
+    """log p(x) − log q(x), (4.8), the logit of the best D*(x) = p(x) / (p(x) + q(x)), (4.7), for generated x ~ q."""
     return p.log_prob(x) - q.log_prob(x)
 
 
 def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """V(D, G) = ∫ p log D + q log(1 − D) dx by the trapezoidal rule, in nats.
+    """V(D, G) = ∫ p log D + q log(1 − D) dx, (4.5), by the trapezoidal rule, in nats.
 
     Args:
         logits: of D at the points of the grid, shape (m,).
@@ -224,7 +224,7 @@ def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> T
 
 
 def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, between 0 and log 2, by the trapezoidal rule, in nats.
+    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, (4.9), at most log 2, by the trapezoidal rule, in nats.
 
     Args:
         p, q: densities over the line.

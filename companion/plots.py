@@ -332,7 +332,7 @@ def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
     left.plot(grid, p / (p + q), color=VERMILION, lw=1.2, ls="--", label="$D^*$")
     left.plot(grid, logit.sigmoid(), color=VERMILION, lw=1.8, label="$D$")
     left.set(xlabel="$x$", ylim=(0, 1), xlim=(grid[0], grid[-1]))
-    left.legend(fontsize=9, loc="upper left", handlelength=1.4)
+    left.legend(fontsize=9, loc="upper right", handlelength=1.4)
     right.plot(grid, p.log(), color=INK, lw=1, ls="--", label=r"$\log p_{\mathrm{data}}$")
     right.plot(grid, q.log() + logit, color=VERMILION, label=r"$\log p_\theta+a$")
     right.set(xlabel="$x$", ylim=(-8, 0), xlim=(grid[0], grid[-1]))
