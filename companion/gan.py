@@ -70,7 +70,10 @@ def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], x: Tensor, x_fake: Tensor) -> Tensor:
-    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.18). Gulrajani et al., "Improved Training of Wasserstein GANs" (2017)."""
+    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.18).
+
+    Gulrajani et al., "Improved Training of Wasserstein GANs" (2017).
+    """
     x_hat = random_interpolates(x, x_fake).requires_grad_()
     return (gradient_norm(critic(x_hat), x_hat) - 1).square().mean()
 
