@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 
 from companion.data import ring, ring_modes
 from companion.gan import GAN
-from companion.nets import mlp
+from companion.nets import FourierFeatures, mlp
 from companion.training import fit
 from companion.widgets.gan import GANWidget, Recording
 
@@ -32,9 +32,14 @@ def points(n: int = 500) -> Tensor:
     return ring(n, std=STD, generator=torch.Generator().manual_seed(0))
 
 
-def gan(loss: str = "relativistic", *, width: int = 12, activation: type[nn.Module] = nn.SiLU) -> GAN:
+def gan(loss: str = "relativistic", *, width: int = 12, activation: type[nn.Module] = nn.SiLU, waves: int = 0) -> GAN:
     torch.manual_seed(1)
-    return GAN(mlp(3, 16, 2), mlp(2, width, width, 1, activation=activation), 3, loss)
+    discriminator = mlp(2, width, width, 1, activation=activation)
+    if waves:
+        discriminator = nn.Sequential(
+            FourierFeatures(2, waves, 3.0), mlp(2 + 2 * waves, width, 1, activation=activation)
+        )
+    return GAN(mlp(3, 16, 2), discriminator, 3, loss)
 
 
 def record(loss: str = "relativistic", *, every: int = 10, steps: int = 60, n: int = 300, **options) -> Recording:
@@ -70,7 +75,7 @@ class Content:
                 level = self.read("i1", sum(sizes))
                 weights.append(weights[-1] + np.repeat(scales[-1], sizes) * level)
             self.scales.append([np.repeat(scale, sizes) for scale in scales])
-            self.networks.append([self.network(about["layers"], w) for w in weights])
+            self.networks.append([self.network(about, w) for w in weights])
             self.losses.append(self.read("<f4", 2 * about["bins"]).reshape(2, -1))
         assert not self.bytes
 
@@ -90,9 +95,12 @@ class Content:
         return [(layer["outputs"], layer["inputs"]), (layer["outputs"],)]
 
     @staticmethod
-    def network(layers: list[dict], weights: np.ndarray) -> nn.Sequential:
-        modules = []
-        for layer in layers:
+    def network(about: dict, weights: np.ndarray) -> nn.Sequential:
+        modules, frequencies = [], torch.tensor(about["frequencies"], dtype=torch.float64)
+        if frequencies.numel():
+            modules.append(FourierFeatures(2, frequencies.shape[1], 1.0))
+            modules[0].B = frequencies
+        for layer in about["layers"]:
             linear = nn.Linear(layer["inputs"], layer["outputs"]).double()
             kinds = {"relu": nn.ReLU(), "leaky": nn.LeakyReLU(layer["slope"]), "silu": nn.SiLU(), "tanh": nn.Tanh()}
             modules += [linear, kinds.get(layer["activation"])]
@@ -288,11 +296,13 @@ def test_what_is_wrong_is_named(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("network", "error", "message"),
     [
-        (nn.Linear(2, 1), TypeError, "Sequential of nn.Linear, biased, with one of ReLU"),
-        (nn.Sequential(nn.Linear(2, 3), nn.GELU(), nn.Linear(3, 1)), TypeError, "Sequential of nn.Linear"),
-        (nn.Sequential(nn.Linear(2, 1), nn.Tanh()), TypeError, "Sequential of nn.Linear"),
+        (nn.Linear(2, 2), ValueError, "not from 2 to 2"),
+        (nn.Sequential(nn.Linear(2, 3), nn.GELU(), nn.Linear(3, 1)), TypeError, "must be nn.Linear"),
+        (nn.Sequential(nn.Linear(2, 1), nn.Tanh()), TypeError, "must be nn.Linear"),
         (nn.Sequential(nn.Linear(2, 1, bias=False)), TypeError, "nn.Linear, biased"),
         (nn.Sequential(nn.Linear(3, 1)), ValueError, "not from 3 to 1"),
+        (nn.Sequential(FourierFeatures(3, 4, 1.0), nn.Linear(11, 1)), ValueError, "not from 3 to 1"),
+        (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), FourierFeatures(2, 4, 1.0)), TypeError, "must be nn.Linear"),
     ],
 )
 def test_a_discriminator_that_javascript_cannot_run_is_named(network: nn.Module, error: type, message: str) -> None:
@@ -311,18 +321,27 @@ UNPACKED = """
 """
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.Tanh])
+@functools.cache
+def of_kind(loss: str, kind: str) -> Recording:
+    options = {
+        "relu": {"activation": nn.ReLU},
+        "leaky": {"activation": functools.partial(nn.LeakyReLU, 0.3)},
+        "silu": {"activation": nn.SiLU},
+        "tanh": {"activation": nn.Tanh},
+        "waves": {"waves": 5},
+    }
+    return record(loss, steps=30, **options[kind])
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky", "silu", "tanh", "waves"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradient_is_that_of_autograd(stage, loss: str, activation: type[nn.Module]) -> None:
-    recording = record(
-        loss, steps=30, activation=functools.partial(nn.LeakyReLU, 0.3) if activation is nn.LeakyReLU else activation
-    )
-    widget = GANWidget({loss: recording}, points())
+def test_the_gradient_is_that_of_autograd(stage, loss: str, kind: str) -> None:
+    widget = GANWidget({loss: of_kind(loss, kind)}, points())
     y = torch.randn(40, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     found = stage(widget).page.evaluate(
         f"""(ys) => {{{UNPACKED}
-          const [{{loss, layers}}] = state.recordings;
-          const net = module.network(layers, recordings[0].weights[2]);
+          const [about] = state.recordings, {{loss}} = about;
+          const net = module.network(about, recordings[0].weights[2]);
           const against = module.rivals(loss, net, x);
           return ys.map((y) => module.pull(loss, net, against, y));
         }}""",
@@ -346,7 +365,8 @@ def test_a_sure_discriminator_leaves_the_saturating_loss_no_gradient(stage) -> N
     """σ(ℓ)|∇ℓ| and (1 − σ(ℓ))|∇ℓ| of ℓ = 5x − 40 at 0: without cancellation, and the ratio e⁻⁴⁰."""
     layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
     found = stage(pair()).page.evaluate(
-        "(layers) => module.pull('minimax', module.network(layers, [5, 0, -40]), [0], [0, 0])", layers
+        "(layers) => module.pull('minimax', module.network({frequencies: [[], []], layers}, [5, 0, -40]), [0], [0, 0])",
+        layers,
     )
     assert found["lengths"]["saturating"] == pytest.approx(5 * math.exp(-40), rel=1e-9)
     assert found["lengths"]["non-saturating"] == pytest.approx(5)
@@ -359,8 +379,8 @@ def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
     window = {"x0": -1.5, "x1": 1.0, "y0": -0.5, "y1": 2.0}
     found = stage(widget).page.evaluate(
         f"""(window) => {{{UNPACKED}
-          const [{{loss, layers}}] = state.recordings;
-          const net = module.network(layers, recordings[0].weights.at(-1));
+          const [about] = state.recordings, {{loss}} = about;
+          const net = module.network(about, recordings[0].weights.at(-1));
           return Array.from(module.landscape(net, module.rivals(loss, net, x), window, 20, 10));
         }}""",
         window,
@@ -646,9 +666,11 @@ def test_between_frames_samples_move_on_straight_lines_unless_motion_is_unwanted
 
 
 def test_the_landscape_is_blue_where_d_says_real(stage) -> None:
-    widget = pair()
+    recording = record("minimax", steps=20)
+    recording.model.discriminator = nn.Sequential(nn.Linear(2, 1))
+    recording.weights = [torch.tensor([4.0, -2.0, 0.5])] * len(recording.steps)
+    widget = GANWidget({"minimax": recording}, points())
     show = stage(widget)
-    show.settle()
     columns, values = show.page.evaluate(
         f"""() => {{
           const canvas = {ROOT}.querySelector('canvas');
@@ -664,10 +686,10 @@ def test_the_landscape_is_blue_where_d_says_real(stage) -> None:
     up = (0.5 - (torch.arange(rows) + 0.5) / rows) * box["height"] / scale + widget.view[1]
     cells = torch.stack([right.repeat(rows), up.repeat_interleave(columns)], 1).double()
     D = Content(widget).networks[0][-1](cells).sigmoid().reshape(rows, columns).detach()
-    assert D.min() < 0.49
-    assert D.max() > 0.51
+    assert D.min() < 0.3
+    assert D.max() > 0.7
     blue = pixels[..., 2] > pixels[..., 0]
-    sure = pixels[..., 3] > 10
+    sure = pixels[..., 3] > 20
     assert torch.equal(blue[sure], (D > 0.5)[sure])
     order = (D - 0.5).abs().flatten().argsort()
     ink = pixels[..., 3].flatten()[order]

@@ -49,10 +49,11 @@ export function unpack({ content, view: [a, b, half], n, steps, recordings }) {
   };
 }
 
-/** D as the function (x, y) → a; with `slope`, also ∇a: [a, ∂a/∂x, ∂a/∂y]. */
-export function network(layers, w) {
+/** D as the function (x, y) → a; with `slope`, also ∇a: [a, ∂a/∂x, ∂a/∂y]. It may see sines and cosines beside x and y. */
+export function network({ frequencies: [u, v], layers }, w) {
+  const waves = u.length;
   const inputs = layers.map(({ outputs }) => new Float64Array(outputs)); // before the activation
-  const values = [new Float64Array(2), ...inputs.map((layer) => layer.slice())];
+  const values = [new Float64Array(2 + 2 * waves), ...inputs.map((layer) => layer.slice())];
   const back = values.map((layer) => layer.slice());
   const starts = [];
   let total = 0;
@@ -60,6 +61,11 @@ export function network(layers, w) {
   const forward = (x, y) => {
     values[0][0] = x;
     values[0][1] = y;
+    for (let k = 0; k < waves; k++) {
+      const angle = u[k] * x + v[k] * y;
+      values[0][2 + k] = Math.sin(angle);
+      values[0][2 + waves + k] = Math.cos(angle);
+    }
     for (let l = 0; l < layers.length; l++) {
       const { inputs: n, outputs: m, activation, slope } = layers[l];
       const [act] = ACTIVATIONS[activation];
@@ -85,7 +91,13 @@ export function network(layers, w) {
         for (let j = 0, at = starts[l] + i * n; j < n; j++) back[l][j] += w[at + j] * through;
       }
     }
-    return [value, back[0][0], back[0][1]];
+    let [dx, dy] = back[0];
+    for (let k = 0; k < waves; k++) {
+      const turn = back[0][2 + k] * values[0][2 + waves + k] - back[0][2 + waves + k] * values[0][2 + k];
+      dx += u[k] * turn;
+      dy += v[k] * turn;
+    }
+    return [value, dx, dy];
   };
   return { forward, slope };
 }
@@ -217,8 +229,8 @@ const ganTemplate = (t, recordings, frames, title) => `
     .transport { display: flex; align-items: center; gap: 0.7rem; margin: 0.25rem 0; }
     .transport button { min-width: 2.75rem; } #play svg { width: 1em; height: 1em; margin: 0 auto; fill: currentColor; overflow: visible; }
     .transport .value { min-width: 6.2em; justify-content: flex-end; } .transport .number { min-width: 2.6em; text-align: right; }
-    .lengths { display: grid; grid-template-columns: auto minmax(2rem, 1fr) auto; gap: 0.1rem 0.7rem; align-items: center; font-size: 0.92rem; }
-    .lengths .row { display: contents; } .lengths .math { white-space: nowrap; display: inline-flex; justify-content: space-between; gap: 1em; } .lengths .number { text-align: right; min-width: 4.1em; font-weight: 400; }
+    .lengths { display: grid; grid-template-columns: auto auto minmax(2rem, 1fr) auto; gap: 0.1rem 0.8rem; align-items: center; font-size: 0.92rem; }
+    .lengths .row { display: contents; } .lengths .math { white-space: nowrap; } .lengths .number { text-align: right; min-width: 4.1em; font-weight: 400; }
     .row.own-row > * { font-weight: 600; } .row .bar > div { background: var(--green); } .row.d .bar > div { background: var(--blue); }
     .row:not(.own-row):not(.d) .bar > div { opacity: 0.45; }
     .curves { display: flex; gap: 1.4rem; margin-top: 0.55rem; }
@@ -256,11 +268,11 @@ const ganTemplate = (t, recordings, frames, title) => `
     <div class="details" data-panel="${i}">
       ${recordings.length > 1 ? `<div class="head again"><b>${title(name)}</b></div>` : ""}
       <div class="lengths" role="group" aria-label="${t.lengths}">
-        <div class="row d"><span class="math"><i>D</i>(<i>x</i>)</span><div class="bar"><div></div></div><span class="number"></span></div>
+        <div class="row d"><span class="math"><i>D</i>(<i>x</i>)</span><span></span><div class="bar"><div></div></div><span class="number"></span></div>
         ${loss === "wasserstein" ? `
-        <div class="row" data-length="wasserstein"><span class="math">−<i>f</i><span class="factor">|∇<i>f</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>` : `
-        <div class="row" data-length="saturating"><span class="math">log(1−<i>D</i>)<span class="factor"><i>D</i> |∇<i>a</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>
-        <div class="row" data-length="non-saturating"><span class="math">−log <i>D</i><span class="factor">(1−<i>D</i>) |∇<i>a</i>|</span></span><div class="bar"><div></div></div><span class="number"></span></div>`}
+        <div class="row" data-length="wasserstein"><span class="math">−<i>f</i></span><span class="math">|∇<i>f</i>|</span><div class="bar"><div></div></div><span class="number"></span></div>` : `
+        <div class="row" data-length="saturating"><span class="math">log(1−<i>D</i>)</span><span class="math"><i>D</i> |∇<i>a</i>|</span><div class="bar"><div></div></div><span class="number"></span></div>
+        <div class="row" data-length="non-saturating"><span class="math">−log <i>D</i></span><span class="math">(1−<i>D</i>) |∇<i>a</i>|</span><div class="bar"><div></div></div><span class="number"></span></div>`}
       </div>
       <div class="curves"><span class="value lossd"><span class="math"><i>L</i><sub><i>D</i></sub></span><span class="number"></span></span>
         <span class="value lossg"><span class="math"><i>L</i><sub><i>G</i></sub></span><span class="number"></span></span></div>
@@ -285,7 +297,7 @@ function buildGAN(model, root, signal, redraw) {
     const nets = [];
     const net = (k) => {
       if (!nets[k]) {
-        const one = network(about[i].layers, weights[k]);
+        const one = network(about[i], weights[k]);
         nets[k] = { net: one, against: rivals(about[i].loss, one, x) };
       }
       return nets[k];

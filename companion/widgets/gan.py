@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from companion.checks import check_int, check_tensor
 from companion.gan import GAN
 from companion.metrics import mode_score
+from companion.nets import FourierFeatures
 from companion.training import Objective
 from companion.widgets import Widget, script
 
@@ -101,7 +102,7 @@ class GANWidget(Widget):
     Args:
         recordings: one or two trained recordings with the same steps, by name; the name of a loss is translated.
             Their discriminators are sequences of `nn.Linear` with `nn.ReLU`, `nn.LeakyReLU`, `nn.SiLU` or `nn.Tanh`
-            between them.
+            between them, perhaps on `FourierFeatures`; of 1200 weights, 40 frames are as many as a page takes.
         data: points of the training data, shape (n, 2); the first 200 are drawn.
         modes: centres of the modes, shape (k, 2), to count those captured.
         std: standard deviation of a mode, wanted with `modes`.
@@ -182,7 +183,7 @@ def _about(name: str, recording: Recording, modes: Tensor | None, std: float | N
     return {
         "name": name,
         "loss": recording.model.loss,
-        "layers": _layers(recording.model.discriminator),
+        **_network(recording.model.discriminator),
         "samples": len(recording.samples[0][:SAMPLES]),
         "bins": _curves(recording).shape[1],
         "width": _width(recording),
@@ -210,28 +211,40 @@ def _width(recording: Recording) -> int:
     return max(1, min(recording.every, len(recording.losses[-1])) // 5)
 
 
-def _layers(network: nn.Module) -> list[dict]:
-    """Sizes of the linear maps and what follows each."""
-    modules = list(network) if isinstance(network, nn.Sequential) else []
+def _network(network: nn.Module) -> dict:
+    """Frequencies of the features, if there are any, then sizes of the linear maps and what follows each."""
+    modules = _flat(network)
+    features = modules.pop(0) if isinstance(modules[0], FourierFeatures) else None
     linear, between = modules[::2], modules[1::2]
     known = all(type(module) is nn.Linear and module.bias is not None for module in linear)
-    if not modules or not known or len(modules) % 2 == 0 or not all(type(module) in ACTIVATIONS for module in between):
+    if not known or len(modules) % 2 == 0 or not all(type(module) in ACTIVATIONS for module in between):
         names = ", ".join(kind.__name__ for kind in ACTIVATIONS)
         raise TypeError(
-            f"a discriminator must be an nn.Sequential of nn.Linear, biased, with one of {names} between them"
+            f"a discriminator must be nn.Linear, biased, with one of {names} between two of them, perhaps on "
+            "FourierFeatures, in an nn.Sequential"
         )
-    if linear[0].in_features != 2 or linear[-1].out_features != 1:
-        shape = f"{linear[0].in_features} to {linear[-1].out_features}"
-        raise ValueError(f"a discriminator must lead from points of the plane to a number, not from {shape}")
-    return [
-        {
-            "inputs": module.in_features,
-            "outputs": module.out_features,
-            "activation": ACTIVATIONS[type(after)] if after else "none",
-            "slope": getattr(after, "negative_slope", 0.0),
-        }
-        for module, after in zip(linear, [*between, None], strict=True)
-    ]
+    first = len(features.B) if features else linear[0].in_features
+    if (first, linear[-1].out_features) != (2, 1):
+        raise ValueError(
+            f"a discriminator must lead from 2 numbers to 1, not from {first} to {linear[-1].out_features}"
+        )
+    return {
+        "frequencies": features.B.cpu().tolist() if features else [[], []],
+        "layers": [
+            {
+                "inputs": module.in_features,
+                "outputs": module.out_features,
+                "activation": ACTIVATIONS[type(after)] if after else "none",
+                "slope": getattr(after, "negative_slope", 0.0),
+            }
+            for module, after in zip(linear, [*between, None], strict=True)
+        ],
+    }
+
+
+def _flat(module: nn.Module) -> list[nn.Module]:
+    """The modules in the order in which they are applied."""
+    return [part for child in module for part in _flat(child)] if isinstance(module, nn.Sequential) else [module]
 
 
 def _positions(x: Tensor, view: list[float]) -> bytes:
