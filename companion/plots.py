@@ -354,7 +354,7 @@ def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach:
 
 
 def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tensor, title: str = "") -> None:
-    """Where the discriminator says real (warm) or generated (cold), with real (grey) and generated points (blue).
+    """Where the discriminator says real (blue) or generated (red), with real (grey) and generated points (vermilion).
 
     Args:
         logit: the discriminator's logits on a square grid over [−reach, reach]², shape (m, m), first axis x_2.
@@ -364,12 +364,30 @@ def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tenso
         title: of the panel.
     """
     box = (-reach, reach, -reach, reach)
-    axis.imshow(logit.sigmoid(), extent=box, origin="lower", cmap="RdBu_r", vmin=-0.25, vmax=1.25, alpha=0.6)
+    axis.imshow(logit.sigmoid(), extent=box, origin="lower", cmap="RdBu", vmin=-0.25, vmax=1.25, alpha=0.6)
     axis.plot(*real.T, ".", color=INK, ms=1.5, alpha=0.35, mew=0)
-    axis.plot(*made.T, ".", color=BLUE, ms=2.5, alpha=0.6, mew=0)
+    axis.plot(*made.T, ".", color=VERMILION, ms=3, alpha=0.7, mew=0)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], title=title)
     for spine in axis.spines.values():
         spine.set_visible(False)
+
+
+def coverage(counts: Tensor, marked: Tensor) -> Figure:
+    """How often each syllable was written, one cell each, with frames around some of them.
+
+    Args:
+        counts: shape (rows, columns).
+        marked: flat indices of the cells to frame, shape (m,).
+    """
+    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    picture = axis.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+    for index in marked.tolist():
+        row, column = divmod(index, counts.shape[1])
+        axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILION, lw=1))
+    axis.set(xlabel="$z_2$", xticks=[], yticks=[])
+    axis.set_ylabel("$z_1$", rotation=0, labelpad=10)
+    figure.colorbar(picture, ax=axis, pad=0.02)
+    return figure
 
 
 # Chapter 1
