@@ -381,16 +381,33 @@ def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
         f"""(window) => {{{UNPACKED}
           const [about] = state.recordings, {{loss}} = about;
           const net = module.network(about, recordings[0].weights.at(-1));
-          return Array.from(module.landscape(net, module.rivals(loss, net, x), window, 20, 10));
+          const logits = module.landscape(net, window, 160, 80);
+          return Array.from(module.shade(logits, module.rivals(loss, net, x), 160, 80));
         }}""",
         window,
     )
     content = Content(widget)
-    down, right = torch.meshgrid(1.875 - 0.25 * torch.arange(10), -1.4375 + 0.125 * torch.arange(20), indexing="ij")
+    lines = 2.0 - 2.5 / 160 * (0.5 + torch.arange(160)), -1.5 + 2.5 / 320 * (0.5 + torch.arange(320))
+    down, right = torch.meshgrid(*lines, indexing="ij")
     network = content.networks[0][-1]
     cells = torch.stack([right.flatten(), down.flatten()], 1).double()
     truth = probability(loss, network(cells)[:, 0], network(content.x)[:, 0])
-    torch.testing.assert_close(torch.tensor(found).double(), truth, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(found).double(), truth, rtol=0, atol=1e-4)
+
+
+def test_a_steep_landscape_is_d_of_the_interpolated_logit(stage) -> None:
+    """Of a linear logit exactly, however few the cells; D itself, interpolated, would be off by up to a half."""
+    layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
+    found = stage(pair()).page.evaluate(
+        """(layers) => {
+          const net = module.network({frequencies: [[], []], layers}, [40, -30, 3]);
+          return Array.from(module.shade(module.landscape(net, {x0: -1, x1: 1, y0: 0, y1: 1}, 6, 3), [0], 6, 3));
+        }""",
+        layers,
+    )
+    down, right = torch.meshgrid(1 - (0.5 + torch.arange(6)) / 6, -1 + (0.5 + torch.arange(12)) / 6, indexing="ij")
+    truth = (40 * right - 30 * down + 3).flatten().sigmoid()
+    torch.testing.assert_close(torch.tensor(found), truth, rtol=0, atol=1e-5)
 
 
 def test_the_contour_follows_the_level(stage) -> None:

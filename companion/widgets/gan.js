@@ -126,18 +126,31 @@ export function pull(loss, net, against, [x, y]) {
   return { logit, D, direction: slope ? [dx / slope, dy / slope] : [0, 0], lengths, own, length: lengths[own] };
 }
 
-/** D on a grid of columns × rows cells from the top left, at their middles. */
-export function landscape(net, against, { x0, x1, y0, y1 }, columns, rows) {
-  const D = new Float32Array(columns * rows);
-  for (let i = 0; i < D.length; i++) {
-    const [column, row] = [i % columns, Math.floor(i / columns)];
-    D[i] = net.forward(x0 + ((column + 0.5) / columns) * (x1 - x0), y1 - ((row + 0.5) / rows) * (y1 - y0));
-  }
-  if (against.length === 1) return D.map((logit) => sigmoid(logit - against[0]));
+/** a at the corners of columns × rows cells, from the top left. */
+export function landscape(net, { x0, x1, y0, y1 }, columns, rows) {
+  const logits = new Float32Array((columns + 1) * (rows + 1));
+  for (let row = 0, i = 0; row <= rows; row++)
+    for (let column = 0; column <= columns; column++)
+      logits[i++] = net.forward(x0 + (column / columns) * (x1 - x0), y1 - (row / rows) * (y1 - y0));
+  return logits;
+}
+
+/** D at the middles of cells half as large: where D is steep, a between the corners is nearly straight and D is not. */
+export function shade(logits, against, columns, rows) {
+  const fine = new Float32Array(4 * columns * rows);
+  for (let row = 0, i = 0; row < 2 * rows; row++)
+    for (let column = 0; column < 2 * columns; column++) {
+      const at = (row >> 1) * (columns + 1) + (column >> 1);
+      const [right, down] = [0.25 + (column & 1) / 2, 0.25 + (row & 1) / 2];
+      const [upper, lower] = [at, at + columns + 1].map((k) => logits[k] + right * (logits[k + 1] - logits[k]));
+      fine[i++] = upper + down * (lower - upper);
+    }
+  if (against.length === 1) return fine.map((logit) => sigmoid(logit - against[0]));
   // A mean over many rivals depends on the logit alone: a table of it spares a sum in every cell.
-  const [low, high] = [Math.min(...D), Math.max(...D)];
+  let [low, high] = [Infinity, -Infinity];
+  for (const logit of fine) [low, high] = [Math.min(low, logit), Math.max(high, logit)];
   const table = Array.from({ length: 257 }, (_, i) => probability(low + (i / 256) * (high - low), against));
-  return D.map((logit) => {
+  return fine.map((logit) => {
     const at = high > low ? (256 * (logit - low)) / (high - low) : 0;
     const i = Math.min(Math.floor(at), 255);
     return table[i] + (at - i) * (table[i + 1] - table[i]);
@@ -166,7 +179,7 @@ export function contour(values, columns, rows, level) {
 
 const RATE = 8; // frames a second
 const SPEEDS = [0.5, 1, 2];
-const CELL = 9; // pixels, of the landscape
+const CELL = 8; // pixels, of the landscape
 
 const GAN_WORDS = {
   en: {
@@ -360,14 +373,14 @@ function buildGAN(model, root, signal, redraw) {
     const part = place - at;
     const mix = (a, b) => a + part * (b - a);
 
-    const D = (k) => (maps[k] ??= landscape(net(k).net, net(k).against, box, columns, rows));
+    const D = (k) => (maps[k] ??= shade(landscape(net(k).net, box, columns, rows), net(k).against, columns, rows));
     const values = part ? D(at).map((value, i) => mix(value, D(at + 1)[i])) : D(at);
     const task = [place, width, host.dataset.theme].join();
     if (task !== panel.painted) {
       panel.painted = task;
-      paintLandscape($("canvas", picture), values, columns, rows, host);
-      const [cx, cy] = [width / columns, box.height / rows];
-      put($(".level", picture), { d: contour(values, columns, rows, 0.5).map(([[a, b], [c, d]]) => `M${(a * cx).toFixed(1)} ${(b * cy).toFixed(1)}L${(c * cx).toFixed(1)} ${(d * cy).toFixed(1)}`).join("") });
+      paintLandscape($("canvas", picture), values, 2 * columns, 2 * rows, host);
+      const [cx, cy] = [width / columns / 2, box.height / rows / 2];
+      put($(".level", picture), { d: contour(values, 2 * columns, 2 * rows, 0.5).map(([[a, b], [c, d]]) => `M${(a * cx).toFixed(1)} ${(b * cy).toFixed(1)}L${(c * cx).toFixed(1)} ${(d * cy).toFixed(1)}`).join("") });
       const [from, to] = [panel.samples[at], part ? panel.samples[at + 1] : null];
       put($(".fake", picture), { d: from.map(([a, b], i) => (to ? disc(X(mix(a, to[i][0])), Y(mix(b, to[i][1])), 3) : disc(X(a), Y(b), 3))).join("") });
     }
@@ -382,7 +395,7 @@ function buildGAN(model, root, signal, redraw) {
     const force = pull(recording.loss, net(frame).net, net(frame).against, point);
     const [px, py] = [X(point[0]), Y(point[1])];
     const tip = (length) => {
-      const pixels = 0.45 * box.height * box.part(length);
+      const pixels = 0.36 * box.height * box.part(length);
       return [px + pixels * force.direction[0], py - pixels * force.direction[1]];
     };
     const arrow = (length) => {
@@ -464,7 +477,7 @@ function windowOf([a, b, half], width, stacked) {
 }
 
 /** How opaque the colour of D is. */
-const ink = (D) => 0.62 * Math.abs(2 * D - 1) ** 0.7;
+const ink = (D) => 0.55 * Math.abs(2 * D - 1) ** 0.7;
 
 /** D as transparent colour: blue where it says real, vermilion where it says fake, nothing at one half. */
 function paintLandscape(canvas, values, columns, rows, host) {
