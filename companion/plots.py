@@ -324,7 +324,7 @@ def _picture(axis: Axes, image: Tensor, x: float, y: float, label: str, colour: 
 
 def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
     """Two densities with the best and the trained discriminator, and log p recovered from log q and the logit."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.9))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.5))
     left.fill_between(grid, p, color=INK, alpha=0.14, lw=0)
     left.fill_between(grid, q, color=BLUE, alpha=0.18, lw=0)
     left.plot(grid, p, color=INK, lw=1, label=r"$p_{\mathrm{data}}$")
@@ -342,7 +342,7 @@ def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
 
 def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach: float, title: str) -> None:
     """Arrows of a planar flow (θ, ψ) ↦ (θ̇, ψ̇) with trajectories over it, each shape (steps, 2), in its colour."""
-    line = torch.linspace(-reach, reach, 15)
+    line = torch.linspace(-reach, reach, 8)
     theta, psi = torch.meshgrid(line, line, indexing="xy")
     axis.quiver(theta, psi, *field(theta, psi), color="#C9C9C9", width=0.005, pivot="mid")
     for path, colour in paths:
@@ -364,7 +364,16 @@ def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tenso
         title: of the panel.
     """
     box = (-reach, reach, -reach, reach)
-    axis.imshow(logit.sigmoid(), extent=box, origin="lower", cmap="RdBu", vmin=-0.25, vmax=1.25, alpha=0.6)
+    axis.imshow(
+        logit.sigmoid(),
+        extent=box,
+        origin="lower",
+        interpolation="nearest",
+        cmap="RdBu",
+        vmin=-0.25,
+        vmax=1.25,
+        alpha=0.6,
+    )
     axis.plot(*real.T, ".", color=INK, ms=1.5, alpha=0.35, mew=0)
     axis.plot(*made.T, ".", color=VERMILION, ms=3, alpha=0.7, mew=0)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], title=title)
