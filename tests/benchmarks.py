@@ -203,7 +203,7 @@ def mode_run(name: str, loss: str, seed: int, steps: int) -> tuple[ModeScore, fl
         lr=3e-3,
         betas=(0.0, 0.9),
         schedule="cosine",
-        ema=0.995,
+        ema=1 - 9 / steps,
         precision="float32",
         seed=seed,
         progress=False,
@@ -217,7 +217,7 @@ def gan_modes() -> None:
     for name in ("ring", "grid"):
         print(f"{name:5}{'loss':16}{'captured':>24}{'high quality':>24}{'reverse KL':>24}{'seconds':>9}")
         for loss in ("relativistic", "non-saturating", "minimax"):
-            scores, seconds = zip(*(mode_run(name, loss, seed, 8000) for seed in range(10)), strict=True)
+            scores, seconds = zip(*(mode_run(name, loss, seed, 9000) for seed in range(10)), strict=True)
             columns = [
                 "/".join(f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
                 for values, digits in (
