@@ -844,10 +844,11 @@ def test_stopping_leaves_nothing_behind(stage) -> None:
 
 @pytest.mark.parametrize("name", ["frame", "point"])
 def test_it_is_drawn_thirty_times_a_second(stage, name: str) -> None:
-    """The best of several frames, with networks as large as a page takes; other work only slows a frame down."""
-    recordings = {loss: record(loss, every=2, steps=54, n=160, width=40) for loss in ("minimax", "relativistic")}
+    """The best of several frames, each with landscapes not seen before; other work only slows a frame down."""
+    sizes = {"every": 2, "steps": 80, "n": 160, "width": 32, "activation": nn.LeakyReLU}
+    recordings = {loss: record(loss, **sizes) for loss in ("minimax", "relativistic")}
     show = stage(GANWidget(recordings, points(), frame=0))
-    values = list(range(1, 27)) if name == "frame" else [[i / 30, 0.5 - i / 60] for i in range(30)]
+    values = list(range(1, 40)) if name == "frame" else [[i / 30, 0.5 - i / 60] for i in range(30)]
     best = show.page.evaluate(
         """async ([name, values]) => {
           const times = [];

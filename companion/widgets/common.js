@@ -96,7 +96,7 @@ function isDark(element) {
 
 /**
  * Put the widget into the page and redraw it, once a frame at most, when a trait, its width or the theme changes.
- * `build(root, signal, redraw)` makes the elements and returns the function that draws them.
+ * `build(root, signal)` makes the elements and returns the function that draws them.
  */
 function mount({ model, el, signal }, traits, build) {
   const stop = new AbortController();
@@ -118,7 +118,7 @@ function mount({ model, el, signal }, traits, build) {
   };
   const rebuild = () => {
     root.innerHTML = `<style>${STYLE}</style>`;
-    draw = build(root, stop.signal, redraw);
+    draw = build(root, stop.signal);
     redraw();
   };
   rebuild();

@@ -140,9 +140,12 @@ export function shade(logits, against, columns, rows) {
   const fine = new Float32Array(4 * columns * rows);
   for (let row = 0, i = 0; row < 2 * rows; row++)
     for (let column = 0; column < 2 * columns; column++) {
-      const at = (row >> 1) * (columns + 1) + (column >> 1);
-      const [right, down] = [0.25 + (column & 1) / 2, 0.25 + (row & 1) / 2];
-      const [upper, lower] = [at, at + columns + 1].map((k) => logits[k] + right * (logits[k + 1] - logits[k]));
+      const above = (row >> 1) * (columns + 1) + (column >> 1);
+      const below = above + columns + 1;
+      const right = 0.25 + (column & 1) / 2;
+      const down = 0.25 + (row & 1) / 2;
+      const upper = logits[above] + right * (logits[above + 1] - logits[above]);
+      const lower = logits[below] + right * (logits[below + 1] - logits[below]);
       fine[i++] = upper + down * (lower - upper);
     }
   if (against.length === 1) return fine.map((logit) => sigmoid(logit - against[0]));
@@ -163,6 +166,8 @@ export function contour(values, columns, rows, level) {
   for (let row = 0; row + 1 < rows; row++)
     for (let column = 0; column + 1 < columns; column++) {
       const at = row * columns + column;
+      const below = (values[at] < level) + (values[at + 1] < level) + (values[at + columns] < level) + (values[at + columns + 1] < level);
+      if (below === 0 || below === 4) continue;
       const corners = [[0, 0, at], [1, 0, at + 1], [1, 1, at + columns + 1], [0, 1, at + columns]];
       const crossings = [];
       corners.forEach(([x, y, a], side) => {
@@ -179,7 +184,7 @@ export function contour(values, columns, rows, level) {
 
 const RATE = 8; // frames a second
 const SPEEDS = [0.5, 1, 2];
-const CELL = 8; // pixels, of the landscape
+const CELL = 10; // pixels, of the landscape
 
 const GAN_WORDS = {
   en: {
@@ -196,7 +201,7 @@ const GAN_WORDS = {
     losses: { minimax: "최소최대", "non-saturating": "비포화", wasserstein: "바서슈타인", relativistic: "상대론적" },
     figure: "데이터, 표본, D와 x에서의 기울기",
     curves: "D와 G의 손실",
-    modes: "모드", quality: "고품질",
+    modes: "봉우리", quality: "고품질",
     point: "점 x: 화살표 키로 옮긴다",
     play: "재생", pause: "일시 정지", step: "단계", speed: "속도",
     data: "데이터", samples: "표본",
@@ -297,7 +302,7 @@ const ganTemplate = (t, recordings, frames, title) => `
 const PLAY = "M3 1.5V14.5L14.5 8z";
 const PAUSE = "M3 2h3.6v12H3zM9.4 2H13v12H9.4z";
 
-function buildGAN(model, root, signal, redraw) {
+function buildGAN(model, root, signal) {
   const t = dictionary(GAN_WORDS, model.get("lang"));
   const title = (name) => t.losses[name] ?? name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
   const [view, steps, n, content, about] = ["view", "steps", "n", "content", "recordings"].map((name) => model.get(name));
@@ -323,9 +328,10 @@ function buildGAN(model, root, signal, redraw) {
   let position = null; // where the replay stands
   let speed = 1;
   let before;
+  let shown; // the element that was drawn last
   const stop = () => {
     position = null;
-    redraw();
+    draw(shown);
   };
   const seek = (frame) => {
     position = null;
@@ -338,19 +344,19 @@ function buildGAN(model, root, signal, redraw) {
     const frame = Math.round(position);
     if (frame !== model.get("frame")) save(model, { frame });
     if (position === last) return stop();
-    redraw();
+    draw(shown);
     requestAnimationFrame(tick);
   };
   const play = () => {
     if (position !== null) return stop();
     position = model.get("frame") === last ? 0 : model.get("frame");
     requestAnimationFrame((now) => tick((before = now)));
-    redraw();
+    draw(shown);
   };
   $("#play").addEventListener("click", play, { signal });
   $("#speed").addEventListener("click", () => {
     speed = SPEEDS[(SPEEDS.indexOf(speed) + 1) % SPEEDS.length];
-    redraw();
+    draw(shown);
   }, { signal });
   $("#frame").addEventListener("input", (event) => seek(Number(event.target.value)), { signal });
 
@@ -435,7 +441,8 @@ function buildGAN(model, root, signal, redraw) {
     return { ...force, losses: losses.map((curve) => curve[bin]) };
   };
 
-  return (host) => {
+  const draw = (host) => {
+    shown = host;
     const frame = model.get("frame");
     const width = $(".picture").clientWidth;
     if (box?.width !== width) {
@@ -460,6 +467,7 @@ function buildGAN(model, root, signal, redraw) {
     put($("#speed"), { "aria-label": `${t.speed} ${speed}` });
     Object.assign(host.dataset, { frame, step: steps[frame], point: model.get("point"), playing: position !== null, speed });
   };
+  return draw;
 }
 
 /** The view in a picture: square, but on a phone low enough for two, one above the other. */
@@ -514,5 +522,5 @@ function drawCurves(panel, width) {
 }
 
 export default {
-  render: (context) => mount(context, ["frame", "point"], (root, signal, redraw) => buildGAN(context.model, root, signal, redraw)),
+  render: (context) => mount(context, ["frame", "point"], (root, signal) => buildGAN(context.model, root, signal)),
 };
