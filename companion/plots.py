@@ -324,7 +324,7 @@ def _picture(axis: Axes, image: Tensor, x: float, y: float, label: str, colour: 
 
 def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
     """Two densities with the best and the trained discriminator, and log p recovered from log q and the logit."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.3))
     left.fill_between(grid, p, color=INK, alpha=0.14, lw=0)
     left.fill_between(grid, q, color=BLUE, alpha=0.18, lw=0)
     left.plot(grid, p, color=INK, lw=1, label=r"$p_{\mathrm{data}}$")
@@ -342,9 +342,9 @@ def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
 
 def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach: float, title: str) -> None:
     """Arrows of a planar flow (θ, ψ) ↦ (θ̇, ψ̇) with trajectories over it, each shape (steps, 2), in its colour."""
-    line = torch.linspace(-reach, reach, 8)
+    line = torch.linspace(-reach, reach, 6)
     theta, psi = torch.meshgrid(line, line, indexing="xy")
-    axis.quiver(theta, psi, *field(theta, psi), color="#C9C9C9", width=0.005, pivot="mid")
+    axis.quiver(theta, psi, *field(theta, psi), color="#BBBBBB", width=0.008, pivot="mid")
     for path, colour in paths:
         axis.plot(*path.T, "-", color=colour, lw=1.2)
         axis.plot(*path[0], "o", color=colour, ms=5)
