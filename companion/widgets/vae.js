@@ -83,10 +83,10 @@ const DECODER_WORDS = {
     image: "디코더가 그린 이미지 g(z)",
     strip: "z에서 z′까지 가며 디코더가 그린 이미지",
     beta: "KL 항의 가중치 β",
-    curve: "율 R과 왜곡 D의 곡선, β마다 점 하나, 접선의 기울기는 −β",
-    rate: "율: KL(q(z | x) ‖ p(z))의 평균, 단위는 내트",
-    distortion: "왜곡: −log p(x | z)의 평균, 단위는 내트",
-    sum: "ELBO에 음의 부호를 붙인 값, 단위는 내트",
+    curve: "부호율 R에 따른 왜곡 D의 곡선. β마다 점이 하나 있고 접선의 기울기는 −β다",
+    rate: "부호율: KL(q(z | x) ‖ p(z))의 평균, 단위는 nat",
+    distortion: "왜곡: −log p(x | z)의 평균, 단위는 nat",
+    sum: "ELBO에 음의 부호를 붙인 값, 단위는 nat",
     classes: "분류",
     grid: "이미지 격자",
     walk: "경로 z → z′",
@@ -236,7 +236,7 @@ function buildDecoder(model, root, signal) {
   const frame = $(".frame");
   const begin = (event) => (event.pointerType === "mouse" ? (moveTo("z", at(event)), model.get("z")) : undefined);
   draggable(frame, signal, begin, (start, right, down) => moveTo("z", shifted(start, right, down)));
-  frame.addEventListener("click", (event) => event.detail && moveTo("z", at(event)), { signal }); // a finger scrolls, but a tap counts
+  frame.addEventListener("click", (event) => moveTo("z", at(event)), { signal }); // a finger scrolls here, but a tap counts
   $("#beta")?.addEventListener("input", (event) => save(model, { beta: betas[event.target.value] }), { signal });
   for (const name of ["grid", "walk"])
     $(`#${name}`).addEventListener("click", () => save(model, { [name]: !model.get(name) }), { signal });
@@ -363,7 +363,7 @@ function paintPoints(context, { X, Y }, cloud, { classes, marks, colours, ink, g
 
 /** Distortion against rate with the model of this β and a line of slope −β through it. */
 function drawCurve(put, $, { rate, distortion, beta, R, D, width }) {
-  const [left, height] = [30, 112];
+  const [left, height] = [38, 112];
   const [low, high] = [Math.min(...distortion), Math.max(...distortion)];
   const pad = 0.12 * (high - low || 1);
   const most = 1.25 * Math.max(...rate, 1e-9);
@@ -374,11 +374,11 @@ function drawCurve(put, $, { rate, distortion, beta, R, D, width }) {
   put(".curve .axis", { d: `M${left} 12V${bottom}H${width}` });
   put(".curve rect", { x: left, y: 12, width: Math.max(width - left, 0), height: bottom - 12 });
   put(".curve .R", { x: width, y: bottom - 6, "text-anchor": "end" });
-  put(".curve .D", { x: left + 7, y: 18 });
+  put(".curve .D", { x: left - 6, y: 14, "text-anchor": "end" });
   $(".curve .ticks").innerHTML = `
     <text class="tick" x="${left}" y="${bottom + 16}" text-anchor="middle">0</text>
     ${[Math.max(...rate)].map((v) => `<text class="tick" x="${X(v)}" y="${bottom + 16}" text-anchor="middle">${show(v, 1)}</text>`).join("")}
-    ${[low, high].map((v) => `<text class="tick" x="${left - 5}" y="${Y(v) + 4}" text-anchor="end">${show(v, v < 100 ? 1 : 0)}</text>`).join("")}`;
+    ${[low, high].map((v) => `<text class="tick" x="${left - 5}" y="${Y(v) + 4}" text-anchor="end">${show(v, Math.abs(v) < 100 ? 1 : 0)}</text>`).join("")}`;
   const order = [...rate.keys()].sort((i, j) => rate[i] - rate[j]);
   put(".curve .through", { d: line(order.map((i) => [X(rate[i]), Y(distortion[i])])) });
   put(".curve .models", { d: order.map((i) => disc(X(rate[i]), Y(distortion[i]), 3)).join("") });
