@@ -104,7 +104,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
       --c0: #4ea8e6; --c1: #f0b840; --c2: #2fcf9f; --c3: #f09ac4; --c4: #9aa2ff; --c5: #a4dcff; --c6: #cf94f2; --c7: #b4b4b4;
       --c8: #d3d65c; --c9: #d99a86;
     }
-    .panels { display: grid; grid-template-columns: 1fr; gap: 0.6rem 1.5rem; }
+    .panels { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.6rem 1.5rem; }
     .side { display: flex; gap: 1rem; align-items: flex-start; }
     .side > .info { flex: 1; min-width: 0; }
     .picture { margin: 0; width: 8.5rem; }
@@ -112,10 +112,10 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     canvas.image, .film { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: 2px; }
     .film { display: flex; } .film[hidden], .ends[hidden] { display: none; }
     .ends { display: flex; justify-content: space-between; line-height: 1.2; color: var(--vermilion-text); }
-    .point { display: block; margin: 0.3rem 0; white-space: nowrap; font-variant-numeric: tabular-nums; }
-    .vermilion { color: var(--vermilion-text); }
+    .point { display: block; margin: 0.3rem 0; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--vermilion-text); }
     .frame { fill: transparent; cursor: crosshair; }
     .prior { fill: none; stroke: currentColor; stroke-opacity: 0.5; stroke-width: 1; stroke-dasharray: 1.5 3; stroke-linecap: round; }
+    .path, .stops { pointer-events: none; }
     .path { stroke: var(--vermilion); stroke-width: 1.75; }
     .stops { fill: var(--vermilion); stroke: var(--paper); stroke-width: 1; }
     .knob { fill: var(--vermilion); stroke: var(--paper); stroke-width: 2; }
@@ -133,7 +133,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     .row .values { margin: 0; }
     .actions { display: flex; flex-wrap: wrap; gap: 0.5rem; }
     @container (min-width: 30rem) {
-      .panels { grid-template-columns: 1fr 11.5rem; }
+      .panels { grid-template-columns: minmax(0, 1fr) 11.5rem; }
       .side { flex-direction: column; } .picture, .side > .info { width: 100%; flex: none; }
       .side { gap: 0.4rem; }
     }
@@ -159,7 +159,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     <div class="side">
       <div class="picture"><canvas class="image" role="img" aria-label="${t.image}"></canvas></div>
       <div class="info">
-        <span class="point vermilion"><span class="math i">z</span> = <span id="point"></span></span>
+        <span class="point"><span class="math i">z</span> = <span id="point"></span></span>
         ${legend ? `<ul class="legend" aria-label="${t.classes}"></ul>` : ""}
         ${curve ? `
         <svg class="curve" role="img" aria-label="${t.curve}">
