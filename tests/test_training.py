@@ -194,8 +194,12 @@ def test_steps_are_bit_for_bit_those_of_the_fused_optimiser():
 def test_a_loss_moves_only_its_own_players_weights():
     model = Players()
     model.objectives = lambda: [Objective("critic", list(model.critic.parameters()), model.critic_loss)]
-    critic, actor = state_of(model.critic), state_of(model.actor)
+    critic, actor, reached = state_of(model.critic), state_of(model.actor), []
+    at_call(model, 20, lambda: reached.extend(p.grad for p in model.parameters()))
     train(model)
+    gradients = len(list(model.critic.parameters()))
+    assert all(g is not None for g in reached[:gradients])
+    assert all(g is None for g in reached[gradients:])
     assert_same(model.actor.state_dict(), actor)
     assert not torch.equal(model.critic[0].weight, critic["0.weight"])
     assert all(p.grad is None for p in model.parameters())
