@@ -419,6 +419,17 @@ def test_points_lie_where_the_handle_finds_them(stage) -> None:
         assert (near.max() > 0.5) == found
 
 
+def test_one_cloud_is_shown_whole_and_several_but_for_the_rarest(stage) -> None:
+    z = 0.5 * cloud(100)
+    z[0] = torch.tensor([0.0, -10.0])
+    reach = []
+    for widget in (DecoderWidget(decoder(2, 4), z), DecoderWidget({1.0: decoder(2, 4), 2.0: decoder(2, 4)}, [z, z])):
+        show = stage(widget)
+        reach.append(float(show.find(".handle.z").get_attribute("aria-valuemax")))
+        show.page.evaluate("() => stop()")
+    assert reach == pytest.approx([10.6, 3.2])  # and never less than the prior's circles
+
+
 def test_classes_are_marked_by_letter_or_named_in_a_legend(stage) -> None:
     classes = torch.arange(40) % 3
     letters = stage(DecoderWidget(decoder(2, 4), cloud(), classes))

@@ -213,7 +213,7 @@ function buildDecoder(model, root, signal) {
   const all = numbers(model.get("points"), true);
   const per = all.length / betas.length;
   const clouds = betas.map((_, i) => all.subarray(i * per, (i + 1) * per));
-  const reach = Math.max(3.2, 1.06 * all.reduce((most, value) => Math.max(most, Math.abs(value)), 0)); // of both axes
+  const reach = reachOf(all, several ? 0.98 : 1);
   const current = () => Math.max(betas.indexOf(model.get("beta")), 0);
   const image = (z) => decode(decoders[current()], z);
   if (several) put("#beta", { max: betas.length - 1 });
@@ -308,6 +308,13 @@ function buildDecoder(model, root, signal) {
   };
 }
 
+/** How far both axes go: to this share of the points, lest the widest of several clouds shrink the others to a dot. */
+function reachOf(all, share) {
+  const distances = Array.from({ length: all.length / 2 }, (_, i) => Math.max(Math.abs(all[2 * i]), Math.abs(all[2 * i + 1])));
+  distances.sort((a, b) => a - b);
+  return Math.max(3.2, 1.06 * distances[Math.ceil(share * distances.length) - 1]);
+}
+
 /** A square with the same scale on both axes, from −reach to reach. */
 function planeBox(width, reach) {
   const left = 24;
@@ -354,7 +361,7 @@ function paintGrid(context, { left, side, Z1, Z2 }, size, ink, image) {
 /** The encoded data, each point with the mark and the colour of its class. */
 function paintPoints(context, { X, Y }, cloud, { classes, marks, colours, ink, grid }) {
   Object.assign(context, { globalAlpha: grid ? 0.6 : 0.85, textAlign: "center", textBaseline: "middle" });
-  context.font = `600 ${marks === MARKS ? 7 : 10}px system-ui, sans-serif`;
+  context.font = `600 ${marks === MARKS ? 7 : 11}px system-ui, sans-serif`;
   for (let i = 0; i < cloud.length / 2; i++) {
     context.fillStyle = colours[classes[i]] ?? `rgb(${ink})`;
     context.fillText(marks[classes[i] ?? 0], X(cloud[2 * i]), Y(cloud[2 * i + 1]));
@@ -373,7 +380,7 @@ function drawCurve(put, $, { rate, distortion, beta, R, D, width }) {
   put(".curve", { height: bottom + 20 });
   put(".curve .axis", { d: `M${left} 12V${bottom}H${width}` });
   put(".curve rect", { x: left, y: 12, width: Math.max(width - left, 0), height: bottom - 12 });
-  put(".curve .R", { x: width, y: bottom - 6, "text-anchor": "end" });
+  put(".curve .R", { x: width, y: bottom + 16, "text-anchor": "end" });
   put(".curve .D", { x: left - 6, y: 14, "text-anchor": "end" });
   $(".curve .ticks").innerHTML = `
     <text class="tick" x="${left}" y="${bottom + 16}" text-anchor="middle">0</text>
