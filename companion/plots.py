@@ -444,6 +444,7 @@ def rate_distortion(curves: list[Tensor], linear: Tensor, deep: Tensor, labels: 
     axis.plot(*linear.T, "o", color=BLUE, mfc="w", ms=7)
     axis.plot(*deep.T, "s", color=VERMILION, ms=5.5)
     for point, label in zip(deep.tolist(), labels, strict=True):
-        axis.annotate(label, point, xytext=(5, 6), textcoords="offset points", fontsize=10)
+        box = {"facecolor": "w", "edgecolor": "none", "pad": 1}
+        axis.annotate(label, point, xytext=(7, 6), textcoords="offset points", fontsize=10, bbox=box)
     axis.set(xlabel=r"$R$", xlim=(-0.5, 16), ylim=(0, None), title=r"$\mathbb{E}\,\|x-\tilde{x}\|^2$")
     return figure
