@@ -346,13 +346,15 @@ def test_modes_and_device_come_back(device, end):
     model = Regression()
     model.body[0].eval()
     modes = [module.training for module in model.modules()]
-    inside = []
+    inside, moves, to = [], [], model.to
+    model.to = lambda place: moves.append(torch.device(place).type) or to(place)
     at_call(model, 0, lambda: inside.append((all(m.training for m in model.modules()), model.W.device.type)))
     if end == "error":
         at_call(model, 3, crash)
     with pytest.raises(Crash) if end == "error" else contextlib.nullcontext():
         train(model, device=device)
     assert inside == [(True, device.type)]
+    assert moves == [device.type, "cpu"]
     assert [module.training for module in model.modules()] == modes
     assert all(x.device.type == "cpu" for x in model.state_dict().values())
 
