@@ -32,7 +32,7 @@ def check_3_1(kl_to_prior: Callable[[Tensor, Tensor], Tensor]) -> None:
     for wrong, ko, en in (
         (-truth, "부호가 반대다. 발산은 0 이상이다.", "The sign is wrong: a divergence is never negative."),
         (2 * truth, "½이 빠졌다.", "The factor ½ is missing."),
-        (truth / 3, "z의 성분을 평균했다. 더해야 한다.", "You averaged over the entries of z: sum them."),
+        (truth / 3, "z의 성분에 걸쳐 평균했다. 더해야 한다.", "You averaged over the entries of z: sum them."),
         (kl_divergence(p, q), "KL(p ‖ q)를 구했다. 식 (3.20)이다.", "This is KL(p ‖ q), (3.20)."),
         (
             wrong_std,
@@ -73,7 +73,7 @@ def check_3_2(elbo: Callable[..., Tensor]) -> None:
             "You multiplied the noise by the variance; use the standard deviation, exp(½ log s²).",
         ),
         (log_p(mean).sum(1) - kl, "평균을 디코더에 넣었다. 표본을 넣어라.", "You decoded the mean: decode the sample."),
-        (log_p(mean + std * eps).mean(1) - kl, "화소를 평균했다. 더해야 한다.", "You averaged over pixels: sum."),
+        (log_p(mean + std * eps).mean(1) - kl, "화소에 걸쳐 평균했다. 더해야 한다.", "You averaged over pixels: sum."),
         (full + constant - kl, "−(d/2) log 2πσ²이 빠졌다.", "The term −(d/2) log 2πσ² is missing."),
     ):
         expect(not close(answer, wrong), ko=ko, en=en)
@@ -100,7 +100,7 @@ def check_3_3(score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
         (f[:, None] * score, "기준값 b를 빼지 않았다.", "The baseline b was not subtracted."),
         (
             (f - f.mean())[:, None] * score,
-            "자기 자신까지 평균에 넣었다. 그러면 f와 z가 얽혀 편향이 생긴다.",
+            "그 표본까지 평균에 넣었다. 그러면 평균이 z에 따라 달라져 편향이 생긴다.",
             "Your mean includes the sample itself: then it depends on z, and the estimate is biased.",
         ),
         (
@@ -126,7 +126,7 @@ def check_3_4(water_level: Callable[[Tensor, float], Tensor]) -> None:
         answer = torch.as_tensor(given(water_level(lam.clone(), rate)), dtype=torch.float64)
         expect(
             answer.ndim == 0 and answer > 0,
-            ko="τ는 양수 하나다.",
+            ko="τ는 양수 하나여야 한다.",
             en="τ is one positive number.",
         )
         # With the k largest eigenvalues above water, log τ = (Σ log λ − 2 rate) / k.
