@@ -10,7 +10,7 @@ from companion.nets import mlp
 
 
 class Autoencoder(nn.Module):
-    """Two networks, z = f(x) and x̂ = g(z), that minimise |x − g(f(x))|².
+    """Two networks, z = f(x) and x̂ = g(z), that minimise |x − g(f(x))|², (3.1).
 
     Args:
         encoder: any module that maps x, shape (n, d), to z, shape (n, q).
@@ -35,7 +35,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
     def loss(self, x: Tensor) -> Tensor:
-        """Mean over the rows of |x − g(f(x))|², the squared error summed over the pixels.
+        """Mean over the rows of |x − g(f(x))|², (3.1), the squared error summed over the pixels.
 
         Raises:
             ValueError: if the decoder gives x̂ another shape than that of x.
@@ -54,7 +54,9 @@ class Autoencoder(nn.Module):
 
 
 def linear_autoencoder(d: int, q: int, *, bias: bool = True) -> Autoencoder:
-    """The linear pair z = Wx + b, x̂ = Vz + c; at the optimum V spans the principal subspace (Baldi & Hornik 1989).
+    """The linear pair z = Wx + b, x̂ = Vz + c; at its best V spans the principal subspace, (3.5).
+
+    Baldi & Hornik, "Neural Networks and Principal Component Analysis" (1989).
 
     Args:
         d: number of pixels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import signal
 import threading
@@ -193,6 +194,8 @@ class _Training:
         self.device, self.size = data[0].device, min(settings["batch_size"], len(data[0]))
         self.objectives = _objectives(model)
         self.optimizers = [_adamw(objective.parameters, settings) for objective in self.objectives]
+        half = functools.partial(torch.autocast, self.device.type, torch.bfloat16)
+        self.autocast = half if settings["precision"] == "bfloat16" else contextlib.nullcontext
         averaged = {} if settings["ema"] is None else {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.averaged, self.ema = list(averaged.values()), {n: p.detach().clone() for n, p in averaged.items()}
         self.losses = torch.zeros(len(self.objectives), settings["steps"], dtype=torch.float32, device=self.device)
@@ -228,10 +231,10 @@ class _Training:
         settings = self.settings
         rate = learning_rate(self.done, **{key: settings[key] for key in ("steps", "lr", "schedule", "warmup")})
         number = self.done * sum(objective.turns for objective in self.objectives)
-        for objective, optimizer, losses in zip(self.objectives, self.optimizers, self.losses, strict=True):
+        for i, (objective, optimizer) in enumerate(zip(self.objectives, self.optimizers, strict=True)):
             optimizer.param_groups[0]["lr"] = rate
             for _ in range(objective.turns):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bfloat16"):
+                with self.autocast():
                     loss = objective.loss(*self.batch(number))
                 if loss.ndim or not loss.requires_grad:
                     raise ValueError(f"{objective.name} must be a scalar that depends on the weights: use .mean()")
@@ -240,7 +243,7 @@ class _Training:
                 if settings["clip_norm"] is not None:
                     nn.utils.clip_grad_norm_(objective.parameters, settings["clip_norm"])
                 optimizer.step()
-                losses[self.done].add_(loss.detach(), alpha=1 / objective.turns)
+                self.losses[i, self.done].add_(loss.detach(), alpha=1 / objective.turns)
                 number += 1
         self.done += 1
         if self.ema:

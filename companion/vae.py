@@ -1,6 +1,6 @@
 """Chapter 3: the variational autoencoder, a latent-variable model with a network in place of the exact posterior.
 
-    z ~ N(0, I),  x | z ~ p(x | g(z)),  q(z | x) = N(z; mean(x), diag(variance(x))).
+    z ~ N(0, I),  x | z ~ p(x | g(z)),  q(z | x) = N(z; m(x), diag s(x)²).      (3.7), (3.8)
 
 Kingma & Welling, "Auto-Encoding Variational Bayes" (2014); Rezende, Mohamed & Wierstra, "Stochastic Backpropagation and
 Approximate Inference in Deep Generative Models" (2014).
@@ -27,10 +27,10 @@ BLOCK = 16_384
 
 
 class VAE(nn.Module):
-    """A decoder p(x | z) and an encoder q(z | x), trained together: log p(x) ≥ E_q[log p(x | z)] − KL(q ‖ p(z)).
+    """A decoder p(x | z) and an encoder q(z | x), trained by log p(x) ≥ E_q[log p(x | z)] − KL(q ‖ p(z)), (3.11).
 
     Args:
-        encoder: any module that maps x, shape (n, d), to mean and log variance of z side by side, shape (n, 2q).
+        encoder: any module that maps x, shape (n, d), to m and log s² side by side, shape (n, 2q).
         decoder: any module that maps z, shape (n, q), to the parameters of p(x | z).
         likelihood: turns these parameters into p(x | z): `bernoulli`, `Gaussian()`, `categorical(levels)`, or any
             function or module that gives a distribution with event shape (d,) and a mean.
@@ -64,11 +64,11 @@ class VAE(nn.Module):
         self.register_buffer("_origin", torch.zeros(self.latent_dim, dtype=dtype), persistent=False)
 
     def prior(self) -> Independent:
-        """p(z) = N(z; 0, I)."""
+        """p(z) = N(z; 0, I), (3.7)."""
         return _normal(self._origin, torch.ones_like(self._origin))
 
     def encode(self, x: Tensor) -> Independent:
-        """q(z | x) = N(z; mean(x), diag(variance(x))), one distribution for each row of x."""
+        """q(z | x) = N(z; m(x), diag s(x)²), (3.8), one distribution for each row of x."""
         check_alike("x", check_tensor("x", x), self._origin, "the model")
         output = run("encoder", self.encoder, x)
         if output.shape != (len(x), 2 * self.latent_dim):
@@ -80,13 +80,13 @@ class VAE(nn.Module):
         return _normal(mean, (0.5 * _bounded(log_variance)).exp())
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x | z), one distribution for each row of z."""
+        """p(x | z), (3.7), one distribution for each row of z."""
         return self.likelihood(run("decoder", self.decoder, z))
 
     def elbo_terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """log p(x | z) at one z ~ q(z | x), and KL(q(z | x) ‖ p(z)) in closed form, each of shape (n,), in nats.
+        """log p(x | z) at one z ~ q(z | x), and KL(q ‖ p(z)), (3.18), the terms of (3.11), each of shape (n,), in nats.
 
-        z = mean + standard deviation · ε with ε ~ N(0, I): so the gradient passes through z to the encoder.
+        z = m(x) + s(x) ε with ε ~ N(0, I), (3.22): so the gradient passes through z to the encoder.
         """
         q = self.encode(x)
         eps = torch.randn(q.mean.shape, dtype=x.dtype, device=x.device, generator=generator)
@@ -96,20 +96,20 @@ class VAE(nn.Module):
         return reconstruction, kl
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """An unbiased estimate of E_q[log p(x | z)] − KL(q ‖ p(z)) ≤ log p(x) in nats, shape (n,), whatever beta is."""
+        """E_q[log p(x | z)] − KL(q ‖ p(z)) ≤ log p(x), (3.11), estimated by one z a row, in nats, shape (n,)."""
         reconstruction, kl = self.elbo_terms(x, generator=generator)
         return reconstruction - kl
 
     def loss(self, x: Tensor) -> Tensor:
-        """β KL(q ‖ p(z)) − E_q[log p(x | z)], its mean over the rows, in nats; with β = 1 minus the mean of `elbo`."""
+        """D + βR = −E_q[log p(x | z)] + β KL(q ‖ p(z)), (3.26), the mean over the rows, in nats."""
         reconstruction, kl = self.elbo_terms(x)
         return (self.beta * kl - reconstruction).mean()
 
     def importance_bound(self, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ | x) with zᵢ ~ q(z | x), (1.17), shape (n,), in nats.
+        """log 1/k Σᵢ p(x, zᵢ)/q(zᵢ | x) with zᵢ ~ q(z | x), (3.12), shape (n,), in nats.
 
-        Its expectation rises with k from the ELBO to log p(x). Memory does not grow with k, unless gradients are
-        wanted. Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016).
+        Its expectation rises with k from the ELBO to log p(x), (3.13). Memory does not grow with k, unless gradients
+        are wanted. Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016).
 
         Args:
             x: data, shape (n, d).
@@ -152,7 +152,7 @@ class VAE(nn.Module):
 
 
 def bernoulli(logits: Tensor) -> Independent:
-    """p(x | z) = Π πᵢ^xᵢ (1 − πᵢ)^(1 − xᵢ), πᵢ = sigmoid(logitᵢ), for logits of shape (…, d).
+    """p(x | z) = Π πᵢ^xᵢ (1 − πᵢ)^(1 − xᵢ), πᵢ = sigmoid(logitᵢ), (3.14), for logits of shape (…, d).
 
     log p(x | z) is minus the binary cross entropy. For a grey x between 0 and 1 it is the expectation of the
     log-likelihood over images of zeros and ones in which pixel i is one with probability xᵢ.
@@ -161,7 +161,7 @@ def bernoulli(logits: Tensor) -> Independent:
 
 
 class Gaussian(nn.Module):
-    """p(x | z) = N(x; g(z), σ²I) with σ² learnt: log p(x | z) = −|x − g(z)|²/2σ² − (d/2) log 2πσ².
+    """p(x | z) = N(x; g(z), σ²I) with σ² learnt: log p(x | z) = −|x − g(z)|²/2σ² − (d/2) log 2πσ², (3.15).
 
     Args:
         sigma2: where σ² starts: a positive number, or one for each pixel, shape (d,). It stays there after

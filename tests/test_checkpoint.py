@@ -42,9 +42,7 @@ def test_the_file_is_readable_by_whom_the_umask_allows(tmp_path):
     assert path.stat().st_mode == other.stat().st_mode
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
 def test_a_fingerprint_tells_tensors_apart(dtype):
     x = torch.arange(12).remainder(2).reshape(3, 4).to(dtype)
     other = x.clone()

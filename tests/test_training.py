@@ -194,8 +194,12 @@ def test_steps_are_bit_for_bit_those_of_the_fused_optimiser():
 def test_a_loss_moves_only_its_own_players_weights():
     model = Players()
     model.objectives = lambda: [Objective("critic", list(model.critic.parameters()), model.critic_loss)]
-    critic, actor = state_of(model.critic), state_of(model.actor)
+    critic, actor, reached = state_of(model.critic), state_of(model.actor), []
+    at_call(model, 20, lambda: reached.extend(p.grad for p in model.parameters()))
     train(model)
+    gradients = len(list(model.critic.parameters()))
+    assert all(g is not None for g in reached[:gradients])
+    assert all(g is None for g in reached[gradients:])
     assert_same(model.actor.state_dict(), actor)
     assert not torch.equal(model.critic[0].weight, critic["0.weight"])
     assert all(p.grad is None for p in model.parameters())
@@ -342,13 +346,15 @@ def test_modes_and_device_come_back(device, end):
     model = Regression()
     model.body[0].eval()
     modes = [module.training for module in model.modules()]
-    inside = []
+    inside, moves, to = [], [], model.to
+    model.to = lambda place: moves.append(torch.device(place).type) or to(place)
     at_call(model, 0, lambda: inside.append((all(m.training for m in model.modules()), model.W.device.type)))
     if end == "error":
         at_call(model, 3, crash)
     with pytest.raises(Crash) if end == "error" else contextlib.nullcontext():
         train(model, device=device)
     assert inside == [(True, device.type)]
+    assert moves == [device.type, "cpu"]
     assert [module.training for module in model.modules()] == modes
     assert all(x.device.type == "cpu" for x in model.state_dict().values())
 

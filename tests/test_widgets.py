@@ -389,7 +389,7 @@ def test_ppca_projections_are_the_reconstructions(stage) -> None:
 def decoder_widget() -> DecoderWidget:
     decoders = {beta: nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 256)) for beta in (1.0, 4.0)}
     z = points(300).float()
-    numbers = {"rate": [2.0, 1.0], "distortion": [50.0, 55.5]}
+    numbers = {"rate": [2.0, 1.0], "distortion": [-66.4, -50.5]}
     return DecoderWidget(decoders, [z, 0.5 * z], torch.arange(300) % 10, **numbers, walk=True)
 
 

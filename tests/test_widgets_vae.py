@@ -6,15 +6,19 @@ import base64
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import FRAMES
 from ipywidgets.embed import dependency_state
 from torch import Tensor, nn
 
 from companion.widgets.vae import DecoderWidget
 
+ROOT = Path(__file__).parent.parent
+SHADOW = "document.querySelector('#el > div').shadowRoot"
 ACTIVATIONS = [nn.ReLU(), nn.SiLU(), nn.Tanh(), nn.LeakyReLU(0.2), nn.Sigmoid()]
 
 
@@ -290,7 +294,7 @@ def test_the_slider_exchanges_the_decoder(stage) -> None:
         assert " ".join(show.find(f"#{name}").inner_text() for name in ("rate", "distortion", "sum")) == numbers
         assert show.find("#beta").get_attribute("aria-valuetext") == f"{beta:g}"
         assert_image(data, widget)
-        planes.add(show.page.evaluate(f"() => {ROOT}.querySelector('.plane').toDataURL()"))
+        planes.add(show.page.evaluate(f"() => {SHADOW}.querySelector('.plane').toDataURL()"))
         show.sync()
         assert widget.beta == beta
     assert len(planes) == 3  # each with its own points
@@ -302,14 +306,11 @@ def test_one_decoder_has_neither_slider_nor_curve(stage) -> None:
     assert show.data["z"] == pytest.approx(cloud()[0].tolist())
 
 
-ROOT = "document.querySelector('#el > div').shadowRoot"
-
-
 def ink(show, selector: str) -> Tensor:
     """Opacity of a canvas's pixels, in [0, 1]; where there is ink, it has the colour of the text."""
     width, opacity, off = show.page.evaluate(
         f"""(selector) => {{
-          const canvas = {ROOT}.querySelector(selector), {{width, height}} = canvas;
+          const canvas = {SHADOW}.querySelector(selector), {{width, height}} = canvas;
           const copy = Object.assign(document.createElement("canvas"), {{width, height}}).getContext("2d");
           copy.drawImage(canvas, 0, 0);
           const {{data}} = copy.getImageData(0, 0, width, height);
@@ -418,6 +419,17 @@ def test_points_lie_where_the_handle_finds_them(stage) -> None:
         assert (near.max() > 0.5) == found
 
 
+def test_one_cloud_is_shown_whole_and_several_but_for_the_rarest(stage) -> None:
+    z = 0.5 * cloud(100)
+    z[0] = torch.tensor([0.0, -10.0])
+    reach = []
+    for widget in (DecoderWidget(decoder(2, 4), z), DecoderWidget({1.0: decoder(2, 4), 2.0: decoder(2, 4)}, [z, z])):
+        show = stage(widget)
+        reach.append(float(show.find(".handle.z").get_attribute("aria-valuemax")))
+        show.page.evaluate("() => stop()")
+    assert reach == pytest.approx([10.6, 3.2])  # and never less than the prior's circles
+
+
 def test_classes_are_marked_by_letter_or_named_in_a_legend(stage) -> None:
     classes = torch.arange(40) % 3
     letters = stage(DecoderWidget(decoder(2, 4), cloud(), classes))
@@ -449,3 +461,40 @@ def test_the_curve_is_to_scale_and_its_tangent_has_slope_minus_beta(stage) -> No
     for beta, (x1, y1, x2, y2), (cx, cy) in zip((0.5, 1.0, 4.0), tangents, here, strict=True):
         assert (y2 - y1) / per_D / ((x2 - x1) / per_R) == pytest.approx(-beta)
         assert (cy - y1) * (x2 - x1) == pytest.approx((cx - x1) * (y2 - y1), abs=1e-6)
+
+
+@pytest.mark.parametrize("lang", ["ko", "en"])
+def test_chapter_3_decodes_as_pytorch_does(server: str, browser, lang: str) -> None:
+    """On the built page, without a kernel, for the decoders that the chapter's own cells trained."""
+    notebook = json.loads((ROOT / "book" / lang / "03-vae.ipynb").read_text())
+    models = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{server}/{lang}/03-vae.html")
+    views = page.locator("script[type='application/vnd.jupyter.widget-view+json']").all_inner_texts()
+    seen = 0
+    for view, figure in zip(map(json.loads, views), page.locator(".widget").all(), strict=True):
+        model = models[view["model_id"]]
+        if "layers" not in model["state"]:
+            continue
+        binary = {buffer["path"][0]: base64.b64decode(buffer["data"]) for buffer in model["buffers"]}
+        decoders = networks({**model["state"], **binary})
+        frame, slider = figure.locator(".frame"), figure.locator("#beta")
+        frame.scroll_into_view_if_needed()
+        for turn, beta in enumerate(decoders):
+            if slider.count():
+                slider.fill(str(turn))
+            side = frame.bounding_box()["width"]
+            for part in (0.2, 0.45, 0.8):
+                frame.click(position={"x": part * side, "y": (1 - part) ** 2 * side})
+                page.evaluate(FRAMES)
+                data = figure.locator("> div").evaluate("(host) => ({...host.dataset})")
+                z, image = (torch.tensor([float(v) for v in data[name].split(",")]) for name in ("z", "image"))
+                assert float(data["beta"]) == beta
+                torch.testing.assert_close(image, decoders[beta](z).detach(), rtol=0, atol=1e-4)
+                seen += 1
+    page.close()
+    assert complaints == []
+    assert seen >= 9

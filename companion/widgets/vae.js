@@ -80,15 +80,15 @@ const DECODER_WORDS = {
     map: "z의 평면: 데이터의 부호와 사전 분포의 원",
     z: "점 z: 화살표 키로 옮긴다",
     end: "경로의 끝 z′: 화살표 키로 옮긴다",
-    image: "디코더가 그린 이미지 g(z)",
-    strip: "z에서 z′까지 가며 디코더가 그린 이미지",
-    beta: "KL 항의 가중치 β",
-    curve: "율 R과 왜곡 D의 곡선, β마다 점 하나, 접선의 기울기는 −β",
-    rate: "율: KL(q(z | x) ‖ p(z))의 평균, 단위는 내트",
-    distortion: "왜곡: −log p(x | z)의 평균, 단위는 내트",
-    sum: "ELBO에 음의 부호를 붙인 값, 단위는 내트",
-    classes: "분류",
-    grid: "이미지 격자",
+    image: "디코더가 그린 그림 g(z)",
+    strip: "z에서 z′까지 가며 디코더가 그린 그림",
+    beta: "KL 항에 곱하는 가중치 β",
+    curve: "부호율 R에 따른 왜곡 D의 곡선. β마다 점이 하나 있고 접선의 기울기는 −β다",
+    rate: "부호율: KL(q(z | x) ‖ p(z))의 평균, 단위는 nat",
+    distortion: "왜곡: −log p(x | z)의 평균, 단위는 nat",
+    sum: "ELBO에 마이너스를 붙인 값, 단위는 nat",
+    classes: "종류",
+    grid: "그림 격자",
     walk: "경로 z → z′",
   },
 };
@@ -104,7 +104,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
       --c0: #4ea8e6; --c1: #f0b840; --c2: #2fcf9f; --c3: #f09ac4; --c4: #9aa2ff; --c5: #a4dcff; --c6: #cf94f2; --c7: #b4b4b4;
       --c8: #d3d65c; --c9: #d99a86;
     }
-    .panels { display: grid; grid-template-columns: 1fr; gap: 0.6rem 1.5rem; }
+    .panels { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.6rem 1.5rem; }
     .side { display: flex; gap: 1rem; align-items: flex-start; }
     .side > .info { flex: 1; min-width: 0; }
     .picture { margin: 0; width: 8.5rem; }
@@ -112,10 +112,10 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     canvas.image, .film { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: 2px; }
     .film { display: flex; } .film[hidden], .ends[hidden] { display: none; }
     .ends { display: flex; justify-content: space-between; line-height: 1.2; color: var(--vermilion-text); }
-    .point { display: block; margin: 0.3rem 0; white-space: nowrap; font-variant-numeric: tabular-nums; }
-    .vermilion { color: var(--vermilion-text); }
+    .point { display: block; margin: 0.3rem 0; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--vermilion-text); }
     .frame { fill: transparent; cursor: crosshair; }
     .prior { fill: none; stroke: currentColor; stroke-opacity: 0.5; stroke-width: 1; stroke-dasharray: 1.5 3; stroke-linecap: round; }
+    .path, .stops { pointer-events: none; }
     .path { stroke: var(--vermilion); stroke-width: 1.75; }
     .stops { fill: var(--vermilion); stroke: var(--paper); stroke-width: 1; }
     .knob { fill: var(--vermilion); stroke: var(--paper); stroke-width: 2; }
@@ -133,7 +133,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     .row .values { margin: 0; }
     .actions { display: flex; flex-wrap: wrap; gap: 0.5rem; }
     @container (min-width: 30rem) {
-      .panels { grid-template-columns: 1fr 11.5rem; }
+      .panels { grid-template-columns: minmax(0, 1fr) 11.5rem; }
       .side { flex-direction: column; } .picture, .side > .info { width: 100%; flex: none; }
       .side { gap: 0.4rem; }
     }
@@ -159,7 +159,7 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     <div class="side">
       <div class="picture"><canvas class="image" role="img" aria-label="${t.image}"></canvas></div>
       <div class="info">
-        <span class="point vermilion"><span class="math i">z</span> = <span id="point"></span></span>
+        <span class="point"><span class="math i">z</span> = <span id="point"></span></span>
         ${legend ? `<ul class="legend" aria-label="${t.classes}"></ul>` : ""}
         ${curve ? `
         <svg class="curve" role="img" aria-label="${t.curve}">
@@ -213,7 +213,7 @@ function buildDecoder(model, root, signal) {
   const all = numbers(model.get("points"), true);
   const per = all.length / betas.length;
   const clouds = betas.map((_, i) => all.subarray(i * per, (i + 1) * per));
-  const reach = Math.max(3.2, 1.06 * all.reduce((most, value) => Math.max(most, Math.abs(value)), 0)); // of both axes
+  const reach = reachOf(all, several ? 0.98 : 1);
   const current = () => Math.max(betas.indexOf(model.get("beta")), 0);
   const image = (z) => decode(decoders[current()], z);
   if (several) put("#beta", { max: betas.length - 1 });
@@ -236,7 +236,7 @@ function buildDecoder(model, root, signal) {
   const frame = $(".frame");
   const begin = (event) => (event.pointerType === "mouse" ? (moveTo("z", at(event)), model.get("z")) : undefined);
   draggable(frame, signal, begin, (start, right, down) => moveTo("z", shifted(start, right, down)));
-  frame.addEventListener("click", (event) => event.detail && moveTo("z", at(event)), { signal }); // a finger scrolls, but a tap counts
+  frame.addEventListener("click", (event) => moveTo("z", at(event)), { signal }); // a finger scrolls here, but a tap counts
   $("#beta")?.addEventListener("input", (event) => save(model, { beta: betas[event.target.value] }), { signal });
   for (const name of ["grid", "walk"])
     $(`#${name}`).addEventListener("click", () => save(model, { [name]: !model.get(name) }), { signal });
@@ -308,6 +308,13 @@ function buildDecoder(model, root, signal) {
   };
 }
 
+/** How far both axes go: to this share of the points, lest the widest of several clouds shrink the others to a dot. */
+function reachOf(all, share) {
+  const distances = Array.from({ length: all.length / 2 }, (_, i) => Math.max(Math.abs(all[2 * i]), Math.abs(all[2 * i + 1])));
+  distances.sort((a, b) => a - b);
+  return Math.max(3.2, 1.06 * distances[Math.ceil(share * distances.length) - 1]);
+}
+
 /** A square with the same scale on both axes, from −reach to reach. */
 function planeBox(width, reach) {
   const left = 24;
@@ -354,7 +361,7 @@ function paintGrid(context, { left, side, Z1, Z2 }, size, ink, image) {
 /** The encoded data, each point with the mark and the colour of its class. */
 function paintPoints(context, { X, Y }, cloud, { classes, marks, colours, ink, grid }) {
   Object.assign(context, { globalAlpha: grid ? 0.6 : 0.85, textAlign: "center", textBaseline: "middle" });
-  context.font = `600 ${marks === MARKS ? 7 : 10}px system-ui, sans-serif`;
+  context.font = `600 ${marks === MARKS ? 7 : 11}px system-ui, sans-serif`;
   for (let i = 0; i < cloud.length / 2; i++) {
     context.fillStyle = colours[classes[i]] ?? `rgb(${ink})`;
     context.fillText(marks[classes[i] ?? 0], X(cloud[2 * i]), Y(cloud[2 * i + 1]));
@@ -363,7 +370,7 @@ function paintPoints(context, { X, Y }, cloud, { classes, marks, colours, ink, g
 
 /** Distortion against rate with the model of this β and a line of slope −β through it. */
 function drawCurve(put, $, { rate, distortion, beta, R, D, width }) {
-  const [left, height] = [30, 112];
+  const [left, height] = [38, 112];
   const [low, high] = [Math.min(...distortion), Math.max(...distortion)];
   const pad = 0.12 * (high - low || 1);
   const most = 1.25 * Math.max(...rate, 1e-9);
@@ -373,12 +380,12 @@ function drawCurve(put, $, { rate, distortion, beta, R, D, width }) {
   put(".curve", { height: bottom + 20 });
   put(".curve .axis", { d: `M${left} 12V${bottom}H${width}` });
   put(".curve rect", { x: left, y: 12, width: Math.max(width - left, 0), height: bottom - 12 });
-  put(".curve .R", { x: width, y: bottom - 6, "text-anchor": "end" });
-  put(".curve .D", { x: left + 7, y: 18 });
+  put(".curve .R", { x: width, y: bottom + 16, "text-anchor": "end" });
+  put(".curve .D", { x: left - 6, y: 14, "text-anchor": "end" });
   $(".curve .ticks").innerHTML = `
     <text class="tick" x="${left}" y="${bottom + 16}" text-anchor="middle">0</text>
     ${[Math.max(...rate)].map((v) => `<text class="tick" x="${X(v)}" y="${bottom + 16}" text-anchor="middle">${show(v, 1)}</text>`).join("")}
-    ${[low, high].map((v) => `<text class="tick" x="${left - 5}" y="${Y(v) + 4}" text-anchor="end">${show(v, v < 100 ? 1 : 0)}</text>`).join("")}`;
+    ${[low, high].map((v) => `<text class="tick" x="${left - 5}" y="${Y(v) + 4}" text-anchor="end">${show(v, Math.abs(v) < 100 ? 1 : 0)}</text>`).join("")}`;
   const order = [...rate.keys()].sort((i, j) => rate[i] - rate[j]);
   put(".curve .through", { d: line(order.map((i) => [X(rate[i]), Y(distortion[i])])) });
   put(".curve .models", { d: order.map((i) => disc(X(rate[i]), Y(distortion[i]), 3)).join("") });
