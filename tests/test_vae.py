@@ -503,6 +503,7 @@ def test_memory_does_not_grow_with_k():
         (mlp(6, 4), mlp(2, 5), bernoulli, {}, r"event shape \(5,\)"),
         (mlp(6, 4), mlp(2, 1), bernoulli, {}, r"event shape \(1,\)"),
         (mlp(6, 4), mlp(2, 6), lambda mean: Normal(mean, 1.0), {}, "Independent"),
+        (mlp(6, 4), mlp(2, 6), lambda mean: Independent(Normal(mean[:1], 1.0), 1), {}, r"batch shape \(1,\)"),
         (mlp(6, 4), mlp(2, 6), categorical(17), {}, "a multiple of the 17 levels"),
     ],
 )
