@@ -331,7 +331,8 @@ def test_categorical_gives_no_density_to_what_is_no_grey_level():
     p = categorical(3)(torch.zeros(2, 6))
     x = torch.tensor([[0.0, 0.5], [0.3, 1.0]])
     assert p.log_prob(x).tolist() == [pytest.approx(-2 * math.log(3)), -math.inf]
-    assert p.log_prob(torch.tensor([[16.0, 0.0], [-1.0, 0.0]])).tolist() == [-math.inf] * 2
+    for wrong in (16.0, -1.0, math.nan, math.inf):
+        assert p.log_prob(torch.tensor([[wrong, 0.0], [0.0, wrong]])).tolist() == [-math.inf] * 2
 
 
 def test_all_digits_are_grey_levels():
