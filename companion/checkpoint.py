@@ -29,9 +29,8 @@ def write(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:

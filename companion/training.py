@@ -236,7 +236,7 @@ class _Training:
             for _ in range(objective.turns):
                 with self.autocast():
                     loss = objective.loss(*self.batch(number))
-                if loss.ndim or not loss.requires_grad:
+                if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
                     raise ValueError(f"{objective.name} must be a scalar that depends on the weights: use .mean()")
                 optimizer.zero_grad()
                 loss.backward(inputs=objective.parameters)
@@ -338,7 +338,7 @@ class _Training:
         tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
         for objective, optimizer in zip(self.objectives, self.optimizers, strict=True):
             for i, parameter in enumerate(objective.parameters):
-                tensors |= {f"{objective.name}.{i}.{name}": x for name, x in optimizer.state[parameter].items()}
+                tensors |= {f"adam.{objective.name}.{i}.{n}": x for n, x in optimizer.state[parameter].items()}
         return tensors | {f"ema.{name}": x for name, x in self.ema.items()} | {"losses": self.losses}
 
 
@@ -352,10 +352,13 @@ def _objectives(model: nn.Module) -> list[Objective]:
     names = [objective.name for objective in objectives]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"the model's objectives must have names that differ, got {names}")
+    own = set(model.parameters())
     for i, objective in enumerate(objectives):
         parameters = [parameter for parameter in objective.parameters if parameter.requires_grad]
         if not parameters:
             raise ValueError(f"{objective.name} has no parameters to train: let some of them require gradients")
+        if not own.issuperset(parameters):
+            raise ValueError(f"{objective.name} trains parameters of another model: make their module part of this one")
         objectives[i] = dataclasses.replace(objective, parameters=parameters, turns=check_int("turns", objective.turns))
     return objectives
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from companion.autoencoder import line, run
-from companion.checks import check_alike, check_int, check_tensor
+from companion.checks import check_alike, check_int, check_number, check_tensor
 from companion.latent import _seeded
 
 #: Log variances are kept between ± this number: e^±30 ≈ 10^±13 neither over- nor underflows, nor does its square.
@@ -53,12 +53,10 @@ class VAE(nn.Module):
         latent_dim: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= beta < math.inf:
-            raise ValueError(f"beta must be at least 0 and finite, got {beta}")
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
-        self.beta = beta
+        self.beta = check_number("beta", beta, zero=True)
         self.latent_dim = _half_of_last_linear(encoder) if latent_dim is None else check_int("latent_dim", latent_dim)
         dtype = next((p.dtype for p in decoder.parameters()), None)
         self.register_buffer("_origin", torch.zeros(self.latent_dim, dtype=dtype), persistent=False)
@@ -213,8 +211,8 @@ class GreyLevels(Distribution):
     def log_prob(self, x: Tensor) -> Tensor:
         """Σᵢ log p(xᵢ); −∞ where a pixel is no grey level."""
         top = len(self.levels) - 1
-        level = (top * x).round().clamp(0, top)
-        off = (level - top * x).abs() > 0.01
+        level = (top * x).round().nan_to_num().clamp(0, top)
+        off = ~((level - top * x).abs() <= 0.01)
         logits, index = torch.broadcast_tensors(self.logits, level.long()[..., None])
         return logits.gather(-1, index[..., :1])[..., 0].masked_fill(off, -math.inf).sum(-1)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from companion import checkpoint
 from companion.checkpoint import fingerprint, form, read, write
 
 
@@ -33,6 +34,20 @@ def test_what_was_read_outlives_the_file(tmp_path):
     write(path, {"x": -x}, {})
     path.unlink()
     assert torch.equal(found, x)
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    write(path, {"x": torch.ones(1)}, {"step": 1})
+
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, {"x": torch.zeros(1)}, {"step": 2})
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+    assert read(path)[1] == {"step": 1}
 
 
 def test_the_file_is_readable_by_whom_the_umask_allows(tmp_path):

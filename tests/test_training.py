@@ -540,6 +540,20 @@ def test_tied_weights_survive(tmp_path):
     assert fresh.b.weight is fresh.a.weight
 
 
+@pytest.mark.parametrize("name", ["model", "ema", "rng", "losses"])
+def test_an_objective_may_have_any_name(tmp_path, name):
+    class Named(Regression):
+        def objectives(self) -> list[Objective]:
+            return [Objective(name, list(self.parameters()), self.loss)]
+
+    path, model, resumed, fresh = tmp_path / "run.safetensors", Named(), Named(), Named()
+    train(model, checkpoint=path, ema=0.9)
+    train(resumed, checkpoint=path, ema=0.9)
+    load(fresh, path)
+    assert_same(resumed.state_dict(), model.state_dict())
+    assert_same(fresh.state_dict(), model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -886,6 +900,16 @@ class Constant(Regression):
         return x.mean()
 
 
+class Silent(Regression):
+    def loss(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        pass
+
+
+class Borrowing(Players):
+    def objectives(self) -> list[Objective]:
+        return [Objective("critic", [*self.critic.parameters(), nn.Parameter(torch.ones(1))], self.critic_loss)]
+
+
 class Twins(Players):
     def objectives(self) -> list[Objective]:
         return [super().objectives()[0]] * 2
@@ -930,6 +954,8 @@ class Never(Players):
         (TypeError, "model must be a torch.nn.Module, not str", lambda: train("model")),
         (ValueError, "loss must be a scalar.*mean", lambda: train(Vector())),
         (ValueError, "loss must be a scalar that depends on the weights", lambda: train(Constant())),
+        (ValueError, "loss must be a scalar", lambda: train(Silent())),
+        (ValueError, "critic trains parameters of another model", lambda: train(Borrowing())),
         (ValueError, "names that differ", lambda: train(Twins())),
         (ValueError, "critic has no parameters", lambda: train(Idle())),
         (ValueError, "loss has no parameters", lambda: train(Regression().requires_grad_(False))),

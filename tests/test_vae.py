@@ -331,7 +331,8 @@ def test_categorical_gives_no_density_to_what_is_no_grey_level():
     p = categorical(3)(torch.zeros(2, 6))
     x = torch.tensor([[0.0, 0.5], [0.3, 1.0]])
     assert p.log_prob(x).tolist() == [pytest.approx(-2 * math.log(3)), -math.inf]
-    assert p.log_prob(torch.tensor([[16.0, 0.0], [-1.0, 0.0]])).tolist() == [-math.inf] * 2
+    for wrong in (16.0, -1.0, math.nan, math.inf):
+        assert p.log_prob(torch.tensor([[wrong, 0.0], [0.0, wrong]])).tolist() == [-math.inf] * 2
 
 
 def test_all_digits_are_grey_levels():
@@ -503,6 +504,7 @@ def test_memory_does_not_grow_with_k():
         (mlp(6, 4), mlp(2, 5), bernoulli, {}, r"event shape \(5,\)"),
         (mlp(6, 4), mlp(2, 1), bernoulli, {}, r"event shape \(1,\)"),
         (mlp(6, 4), mlp(2, 6), lambda mean: Normal(mean, 1.0), {}, "Independent"),
+        (mlp(6, 4), mlp(2, 6), lambda mean: Independent(Normal(mean[:1], 1.0), 1), {}, r"batch shape \(1,\)"),
         (mlp(6, 4), mlp(2, 6), categorical(17), {}, "a multiple of the 17 levels"),
     ],
 )
