@@ -217,6 +217,10 @@ def test_weights_travel_in_eight_bits_and_rounding_does_not_add_up() -> None:
         sent = nn.utils.parameters_to_vector(network.parameters()).detach()
         error = (sent - recording.weights[k]).abs()
         assert (error <= (torch.from_numpy(scales[k - 1]) / 2 + 1e-9 if k else 0)).all()
+        if k:  # all 255 levels serve
+            change = (recording.weights[k] - before).abs().max()
+            assert scales[k - 1].max() == pytest.approx(change.item() / 127, rel=1e-4)
+        before = sent
     assert len(networks) == 40
 
 
