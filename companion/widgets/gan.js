@@ -515,7 +515,7 @@ function drawCurves(panel, width) {
   const parts = { svg: details.querySelector(".losses"), axis: details.querySelector(".axis"), ticks: details.querySelector(".ticks") };
   parts.svg.setAttribute("height", CURVES + 20);
   parts.axis.setAttribute("d", `M${left} 0V${CURVES}H${width}`);
-  const ticks = [low, high].map((value) => `<text class="tick" x="${left - 6}" y="${panel.upward(value) + 4}" text-anchor="end">${show(value, Math.abs(value) < 10 ? 1 : 0)}</text>`);
+  const ticks = [low, high].map((value) => `<text class="tick" x="${left - 6}" y="${panel.upward(value) + 4}" text-anchor="end">${show(value, high - low < 0.5 ? 2 : high - low < 20 ? 1 : 0)}</text>`);
   const marks = [0, bins].map((bin, i) => `<text class="tick" x="${i ? width : left}" y="${CURVES + 16}" text-anchor="${i ? "end" : "start"}">${bin * recording.width}</text>`);
   parts.ticks.innerHTML = [...ticks, ...marks].join("");
   ["d", "g"].forEach((name, i) => details.querySelector(`.curve.${name}`).setAttribute("d", line(Array.from(losses[i], (value, bin) => [panel.across(bin), panel.upward(value)]))));
