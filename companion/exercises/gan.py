@@ -108,7 +108,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
     found = torch.as_tensor(answer).detach().double()
     expect(
         found.ndim == 0,
-        ko=f"모양이 {tuple(found.shape)}이다. 표본에 걸친 평균, 곧 수 하나를 돌려주라.",
+        ko=f"모양이 {tuple(found.shape)}이다. 표본의 평균, 곧 수 하나를 돌려주라.",
         en=f"The shape is {tuple(found.shape)}. Return the mean over the samples, one number.",
     )
     for wrong, ko, en in (
@@ -124,7 +124,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
         ),
         (
             (slope.norm(dim=0) - 1).square().mean(),
-            "노름의 축이 틀렸다. 표본마다 모든 성분에 걸쳐(dim=1) 구하라.",
+            "노름의 축이 틀렸다. 표본마다 모든 성분을 모아(dim=1) 구하라.",
             "The norm runs along the wrong axis: take it over the entries of each sample (dim=1).",
         ),
         (
@@ -134,7 +134,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
         ),
         (
             (slope.square().sum(1) - 1).square().mean(),
-            "노름의 제곱에서 1을 뺐다. 먼저 제곱근을 취하라.",
+            "노름의 제곱에서 1을 뺐다. 먼저 제곱근을 구하라.",
             "You subtracted 1 from the squared norm: take the square root first.",
         ),
     ):
@@ -149,7 +149,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
     (true_gradient,) = torch.autograd.grad(truth, w)
     expect(
         close(found_gradient, true_gradient),
-        ko="값은 맞지만 f의 모수에 대한 기울기가 틀렸다. create_graph=True인지, 도중에 detach하지 않았는지 보라.",
+        ko="값은 맞지만 f의 모수로 미분한 기울기가 틀렸다. create_graph=True인지, 도중에 detach하지 않았는지 보라.",
         en="The value is right, but its gradient in f's parameters is not: check create_graph=True and any detach.",
     )
 

@@ -199,9 +199,9 @@ const GAN_WORDS = {
   },
   ko: {
     losses: { minimax: "최소최대", "non-saturating": "비포화", wasserstein: "바서슈타인", relativistic: "상대론적" },
-    figure: "데이터, 표본, D와 x에서의 기울기",
+    figure: "데이터와 표본, D, x에서 G가 받는 기울기",
     curves: "D와 G의 손실",
-    modes: "봉우리", quality: "고품질",
+    modes: "봉우리", quality: "품질",
     point: "점 x: 화살표 키로 옮긴다",
     play: "재생", pause: "일시 정지", step: "단계", speed: "속도",
     data: "데이터", samples: "표본",
