@@ -26,7 +26,7 @@ def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         answer.ndim == 0,
         ko=f"모양이 {tuple(answer.shape)}이다. 두 기댓값을 평균으로 바꾸면 수 하나가 남는다.",
-        en=f"The shape is {tuple(answer.shape)}. With means for the two expectations one number is left.",
+        en=f"The shape is {tuple(answer.shape)}. Take means for the two expectations, and one number is left.",
     )
     expect(
         not close(answer, -real.mean() - made.mean()),
@@ -86,7 +86,11 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
         ko="KL 하나뿐이다. p와 q 모두 m과 비교하라.",
         en="This is one KL only: compare both p and q with m.",
     )
-    expect(close(answer, truth), ko=f"{truth:.4f}이어야 하는데 {answer:.4f}이다.", en=f"Should be {truth:.4f}.")
+    expect(
+        close(answer, truth),
+        ko=f"{truth:.4f}이어야 하는데 {answer:.4f}이다.",
+        en=f"Should be {truth:.4f}; yours is {answer:.4f}.",
+    )
 
 
 @exercise
@@ -143,7 +147,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
     expect(
         isinstance(answer, Tensor) and answer.requires_grad,
         ko="값은 맞지만 f의 모수로 다시 미분할 수 없다. create_graph=True가 필요하다.",
-        en="The value is right, but it cannot be differentiated by f's parameters: you need create_graph=True.",
+        en="The value is right, but it cannot be differentiated in f's parameters: you need create_graph=True.",
     )
     (found_gradient,) = torch.autograd.grad(answer, w, retain_graph=True)
     (true_gradient,) = torch.autograd.grad(truth, w)
@@ -197,4 +201,8 @@ def check_4_4(w1: Callable[[Tensor, Tensor], Tensor]) -> None:
         ),
     ):
         expect(not close(answer, wrong), ko=ko, en=en)
-    expect(close(answer, truth), ko=f"{truth:.4f}이어야 하는데 {answer:.4f}이다.", en=f"Should be {truth:.4f}.")
+    expect(
+        close(answer, truth),
+        ko=f"{truth:.4f}이어야 하는데 {answer:.4f}이다.",
+        en=f"Should be {truth:.4f}; yours is {answer:.4f}.",
+    )

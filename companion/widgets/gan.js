@@ -189,9 +189,9 @@ const CELL = 10; // pixels, of the landscape
 const GAN_WORDS = {
   en: {
     losses: { minimax: "minimax", "non-saturating": "non-saturating", wasserstein: "Wasserstein", relativistic: "relativistic" },
-    figure: "Data, samples, D and the gradient at x",
+    figure: "Data, samples, D and the gradient that G receives at x",
     curves: "losses of D and G",
-    modes: "modes", quality: "high quality",
+    modes: "modes", quality: "quality",
     point: "point x: arrow keys move it",
     play: "play", pause: "pause", step: "step", speed: "speed",
     data: "data", samples: "samples",
