@@ -439,6 +439,40 @@ def test_steps_shrink_when_the_penalty_exceeds_a_quarter_of_their_size(eta: floa
         assert (far < 1e-3) == (lam > eta / 4)
 
 
+def test_momentum_turns_the_alternating_circle_into_a_spiral() -> None:
+    """Near the origin, with averaged gradients m ← βm + (1 − β)g, as in Adam: the orbit grows for every β > 0."""
+
+    def step(state: Tensor, beta: float, k: float = 0.2) -> Tensor:
+        theta, psi, m_theta, m_psi = state
+        m_psi = beta * m_psi - (1 - beta) * k * theta
+        psi = psi + m_psi
+        m_theta = beta * m_theta + (1 - beta) * k * psi
+        return torch.stack([theta + m_theta, psi, m_theta, m_psi])
+
+    growth = [
+        torch.linalg.eigvals(torch.stack([step(e, beta) for e in torch.eye(4).double()], 1)).abs().max().item()
+        for beta in (0.0, 0.5, 0.9)
+    ]
+    assert growth == pytest.approx([1, growth[1], growth[2]])
+    assert 1.02 < growth[1] < growth[2]
+
+
+@pytest.mark.parametrize("lam", [1.0, 1.5, 10.0])
+def test_the_gradient_penalty_drives_the_dirac_critic_away_from_the_answer(lam: float) -> None:
+    """Exercise 4.6: ψ leaves 0 on either side, and from (0, 1) the flow creeps to θ = 2λ with ψ > 0."""
+
+    def flow(_: float, v: tuple[float, float]) -> tuple[float, float]:
+        theta, psi = v
+        return psi, -theta - 2 * lam * (abs(psi) - 1) * math.copysign(1, psi)
+
+    for psi in (1e-6, -1e-6):
+        for theta in (-1.9 * lam, 0.0, 1.9 * lam):
+            assert flow(0, (theta, psi))[1] * psi > 0
+    path = integrate.solve_ivp(flow, (0, 20 * lam), [0.0, 1.0], method="LSODA", rtol=1e-9, atol=1e-12)
+    assert path.y[1].min() > 0
+    assert path.y[0, -1] == pytest.approx(2 * lam, rel=1e-3)
+
+
 # 4.8 Modes
 
 
