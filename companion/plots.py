@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from torch import Tensor, nn
@@ -342,9 +343,9 @@ def density_ratio(grid: Tensor, p: Tensor, q: Tensor, logit: Tensor) -> Figure:
 
 def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach: float, title: str) -> None:
     """Arrows of a planar flow (θ, ψ) ↦ (θ̇, ψ̇) with trajectories over it, each shape (steps, 2), in its colour."""
-    line = torch.linspace(-reach, reach, 6)
+    line = torch.linspace(-reach, reach, 6)[1:-1]
     theta, psi = torch.meshgrid(line, line, indexing="xy")
-    axis.quiver(theta, psi, *field(theta, psi), color="#BBBBBB", width=0.008, pivot="mid")
+    axis.quiver(theta, psi, *field(theta, psi), color="#9AA3AB", width=0.011, scale=7, headwidth=4, pivot="mid")
     for path, colour in paths:
         axis.plot(*path.T, "-", color=colour, lw=1.2)
         axis.plot(*path[0], "o", color=colour, ms=5)
@@ -354,7 +355,7 @@ def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach:
 
 
 def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tensor, title: str = "") -> None:
-    """Where the discriminator says real (blue) or generated (red), with real (grey) and generated points (vermilion).
+    """Where the discriminator says real (blue) or generated (vermilion), with points, real (grey) and generated.
 
     Args:
         logit: the discriminator's logits on a square grid over [−reach, reach]², shape (m, m), first axis x_2.
@@ -364,21 +365,14 @@ def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tenso
         title: of the panel.
     """
     box = (-reach, reach, -reach, reach)
-    axis.imshow(
-        logit.sigmoid(),
-        extent=box,
-        origin="lower",
-        interpolation="nearest",
-        cmap="RdBu",
-        vmin=-0.25,
-        vmax=1.25,
-        alpha=0.6,
-    )
+    shades = LinearSegmentedColormap.from_list("D", [VERMILION, "white", BLUE], N=15)
+    picture = {"extent": box, "origin": "lower", "interpolation": "bilinear", "vmin": 0, "vmax": 1}
+    axis.imshow(logit.sigmoid(), cmap=shades, alpha=0.5, **picture)
     axis.plot(*real.T, ".", color=INK, ms=1.5, alpha=0.35, mew=0)
-    axis.plot(*made.T, ".", color=VERMILION, ms=3, alpha=0.7, mew=0)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], title=title)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.plot(*made.T, ".", color=VERMILION, ms=3.2, mew=0)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+    axis.set_title(title, fontsize=10)
+    axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
 
 
 def coverage(counts: Tensor, marked: Tensor) -> Figure:
@@ -388,7 +382,7 @@ def coverage(counts: Tensor, marked: Tensor) -> Figure:
         counts: shape (rows, columns).
         marked: flat indices of the cells to frame, shape (m,).
     """
-    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    figure, axis = plt.subplots(figsize=(4.6, 3.5))
     picture = axis.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
     for index in marked.tolist():
         row, column = divmod(index, counts.shape[1])
