@@ -345,13 +345,15 @@ def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach:
     """Arrows of a planar flow (θ, ψ) ↦ (θ̇, ψ̇) with trajectories over it, each shape (steps, 2), in its colour."""
     line = torch.linspace(-reach, reach, 6)[1:-1]
     theta, psi = torch.meshgrid(line, line, indexing="xy")
-    axis.quiver(theta, psi, *field(theta, psi), color="#9AA3AB", width=0.011, scale=7, headwidth=4, pivot="mid")
+    head = {"headwidth": 4, "headlength": 4, "headaxislength": 4}
+    axis.quiver(theta, psi, *field(theta, psi), color="#9AA3AB", width=0.01, scale=8, pivot="mid", **head)
     for path, colour in paths:
         axis.plot(*path.T, "-", color=colour, lw=1.2)
         axis.plot(*path[0], "o", color=colour, ms=5)
     axis.plot(0, 0, "+", color=INK, ms=9)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel=r"$\theta$", title=title)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel=r"$\theta$")
     axis.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    axis.set_title(title, fontsize=10.5)
 
 
 def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tensor, title: str = "") -> None:
