@@ -252,6 +252,11 @@ def test_turns(loss, turns):
     assert [objective.turns for objective in small(loss, turns=3).objectives()] == [3, 1]
 
 
+def test_default_penalties():
+    expected = {"minimax": 0, "non-saturating": 0, "wasserstein": 10, "relativistic": 0.1}
+    assert {loss: small(loss).penalty for loss in gan.LOSSES} == expected
+
+
 @pytest.mark.parametrize("loss", gan.LOSSES)
 def test_fit_trains_both_and_repeats_itself(loss, device):
     x, results = torch.randn(500, 2), []
