@@ -273,7 +273,7 @@ const ganTemplate = (t, recordings, frames, title) => `
           <path class="real"/><path class="level"/><path class="fake"/>
           <path class="other"/><path class="halo"/><path class="own"/>
           <g class="handle" role="slider" tabindex="0" aria-label="${t.point} (${title(name)})">
-            <circle class="hit" r="22"/><circle class="ring" r="12"/><circle class="knob" r="6.5"/><text class="name" x="-19" y="5">x</text></g>
+            <circle class="hit" r="22"/><circle class="ring" r="12"/><circle class="knob" r="6.5"/><text class="name" text-anchor="middle">x</text></g>
         </svg></div>
     </div>`).join("")}
     <div class="transport">
@@ -415,6 +415,8 @@ function buildGAN(model, root, signal) {
     put($(".own", picture), { d: arrow(force.length) });
     put($(".halo", picture), { d: arrow(force.length) });
     put($(".other", picture), { d: other ? arrow(force.lengths[other]) : "" });
+    const [right, up] = force.direction[0] || force.direction[1] ? force.direction : [1, 0];
+    put($(".name", picture), { x: -18 * right, y: 5 + 18 * up }); // behind the arrow
     put($(".handle", picture), {
       transform: `translate(${px} ${py})`, "aria-valuemin": box.x0, "aria-valuemax": box.x1, "aria-valuenow": point[0],
       "aria-valuetext": `x = (${show(point[0])}, ${show(point[1])}), D(x) = ${show(force.D, 3)}, |∇| = ${figure(force.length)}`,
