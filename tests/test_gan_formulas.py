@@ -429,12 +429,12 @@ def test_r1_moves_the_eigenvalues_to_the_left(lam: float) -> None:
 
 
 @pytest.mark.equation("4.23")
-@pytest.mark.parametrize(("eta", "lam"), [(0.4, 0.05), (0.4, 0.1), (0.4, 0.3), (1.0, 0.2), (1.0, 0.9)])
+@pytest.mark.parametrize(("eta", "lam"), [(0.4, 0.05), (0.4, 0.1), (0.4, 0.15), (1.0, 0.2), (1.0, 0.9)])
 def test_steps_shrink_when_the_penalty_exceeds_a_quarter_of_their_size(eta: float, lam: float) -> None:
     step = torch.eye(2).double() + eta * with_r1(lam)
     size = torch.linalg.eigvals(step).abs()
     close(size**2, torch.full((2,), 1 - eta * lam + eta**2 / 4, dtype=torch.float64))
-    far = torch.linalg.matrix_power(step, 400).norm().item()
+    far = torch.linalg.matrix_power(step, 1000).norm().item()
     if lam != eta / 4:
         assert (far < 1e-3) == (lam > eta / 4)
 
@@ -490,13 +490,13 @@ def test_the_divergence_of_a_generator_that_keeps_some_modes(kept: int, modes: i
 
 @pytest.mark.equation("4.25")
 def test_even_a_perfect_sampler_has_some_reverse_divergence() -> None:
-    modes, n = torch.eye(25).double() * 10, 2500
+    modes, n = torch.eye(8).double() * 10, 500
     runs = []
-    for seed in range(400):
-        index = torch.randint(25, (n,), generator=torch.Generator().manual_seed(seed))
+    for seed in range(900):
+        index = torch.randint(8, (n,), generator=torch.Generator().manual_seed(seed))
         runs.append(mode_score(modes[index], modes, 1.0).reverse_kl)
     runs = torch.tensor(runs).double()
-    within(runs, 24 / (2 * n), errors=5)
+    within(runs, 7 / (2 * n))
 
 
 @pytest.mark.equation("4.26")
@@ -543,9 +543,10 @@ def test_the_discriminators_loss_charges_both_penalties(players: GAN) -> None:
 
 @pytest.mark.equation("4.28")
 def test_how_many_different_ones_a_perfect_sampler_shows() -> None:
-    K, n = 500, 700
-    seen = [len(torch.randint(K, (n,), generator=torch.Generator().manual_seed(seed)).unique()) for seed in range(500)]
-    within(torch.tensor(seen).double(), K * (1 - (1 - 1 / K) ** n))
+    K, n = 10, 12
+    drawn = torch.randint(K, (20_000, n), generator=torch.Generator().manual_seed(26))
+    distinct = F.one_hot(drawn, K).amax(1).sum(1)
+    within(distinct.double(), K * (1 - (1 - 1 / K) ** n))
 
 
 @pytest.mark.equation("4.29")
