@@ -24,7 +24,8 @@ def principal(x, q):
 def test_trained_linear_autoencoder_finds_the_principal_subspace(device):
     q, x = 3, data.digits()[0].to(device)
     model = linear_autoencoder(64, q).to(device)
-    fit(model, x, steps=2000, batch_size=256, lr=3e-2, betas=(0.9, 0.99), schedule="linear", progress=False)
+    options = {"batch_size": 256, "betas": (0.9, 0.99), "schedule": "linear", "precision": "float32"}
+    fit(model, x, steps=2000, lr=3e-2, progress=False, **options)
     _, components, discarded = principal(x, q)
     varies = (x.std(0) > 0).cpu()  # the encoder is free on pixels that are always 0
     for span in (model.decoder.weight, model.encoder.weight.T):
@@ -62,7 +63,7 @@ def test_no_linear_autoencoder_does_better_than_the_discarded_eigenvalues():
 def test_deep_autoencoder_beats_the_best_linear_one():
     x, q = data.digits()[0], 2
     model = deep_autoencoder(64, 64, q)
-    fit(model, x, steps=800, lr=5e-3, schedule="cosine", progress=False)
+    fit(model, x, steps=800, lr=5e-3, schedule="cosine", precision="float32", progress=False)
     *_, discarded = principal(x, q)
     assert model.loss(x).item() < 0.9 * discarded.sum()
 

@@ -248,6 +248,7 @@ def test_trained_linear_vae_reaches_ppca():
         lr=5e-2,
         betas=(0.9, 0.99),
         schedule="cosine",
+        precision="float32",
         device="cpu",
         progress=False,
     )
