@@ -268,11 +268,11 @@ class Recorder(nn.Module):
         return (self.w - x.float().mean()).square()
 
 
-@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (5, 5), (3, 8), (1, 1)])
-def test_an_epoch_shows_every_row_once(n, size):
+@pytest.mark.parametrize(("n", "batch_size"), [(12, 4), (13, 4), (5, 5), (3, 8), (1, 1)])
+def test_an_epoch_shows_every_row_once(n, batch_size):
     model, rows = Recorder(), torch.arange(n)
-    epochs, size = 5, min(size, n)
-    train(model, rows[:, None], rows * 10, steps=epochs * (n // size), batch_size=size)
+    epochs, size = 5, min(batch_size, n)
+    train(model, rows[:, None], rows * 10, steps=epochs * (n // size), batch_size=batch_size)
     assert len(model.batches) == epochs * (n // size)
     seen = []
     for x, y in model.batches:
@@ -397,7 +397,8 @@ def test_no_step_reads_a_value(kind, monkeypatch):
     last = 3 * 40 - 1 if kind is Players else 39
     at_call(model, 2, mode.__enter__)
     at_call(model, last, lambda: mode.__exit__(None, None, None))
-    train(model, steps=40, clip_norm=1.0, ema=0.9, schedule="cosine", weight_decay=0.1, progress=False)
+    options = {"clip_norm": 1.0, "ema": 0.9, "schedule": "cosine", "weight_decay": 0.1, "checkpoint_every": 1}
+    train(model, steps=40, **options)
     assert mode.seen > 1000
     assert mode.calls == []
 
