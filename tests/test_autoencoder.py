@@ -84,6 +84,13 @@ def test_codes_and_reconstructions(device, dtype):
     assert [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)] == [5, 2, 5, 6]
 
 
+def test_both_halves_of_the_deep_autoencoder_bend_alike() -> None:
+    model = deep_autoencoder(6, 4, 2, activation=nn.Tanh)
+    for half in (model.encoder, model.decoder):
+        assert [type(layer) for layer in half] == [nn.Linear, nn.Tanh, nn.Linear]
+
+
+
 def test_interpolation_runs_straight_from_one_code_to_the_other(device):
     model, (a, b) = deep_autoencoder(6, 5, 2).to(device), torch.randn(2, 6, device=device)
     path = model.interpolate(a, b, 5)
