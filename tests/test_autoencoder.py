@@ -90,7 +90,6 @@ def test_both_halves_of_the_deep_autoencoder_bend_alike() -> None:
         assert [type(layer) for layer in half] == [nn.Linear, nn.Tanh, nn.Linear]
 
 
-
 def test_interpolation_runs_straight_from_one_code_to_the_other(device):
     model, (a, b) = deep_autoencoder(6, 5, 2).to(device), torch.randn(2, 6, device=device)
     path = model.interpolate(a, b, 5)
@@ -123,6 +122,16 @@ def test_autocast_returns_the_type_of_the_data(device):
 def test_networks_that_do_not_fit(encoder, decoder, message):
     with pytest.raises(ValueError, match=message):
         Autoencoder(encoder, decoder).loss(torch.randn(4, 6))
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_wrong_shape():
+    def full(x):
+        raise torch.OutOfMemoryError("full")
+
+    model = linear_autoencoder(6, 2)
+    model.encoder.forward = full
+    with pytest.raises(torch.OutOfMemoryError, match="^full$"):
+        model.loss(torch.zeros(4, 6))
 
 
 @pytest.mark.parametrize(
