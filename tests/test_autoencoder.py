@@ -130,7 +130,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_wrong_shape():
 
     model = linear_autoencoder(6, 2)
     model.encoder.forward = full
-    with pytest.raises(torch.OutOfMemoryError, match="^full$"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"^full$"):
         model.loss(torch.zeros(4, 6))
 
 

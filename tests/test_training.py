@@ -777,6 +777,14 @@ def test_a_bad_loss_stops_a_long_run_early():
     assert model.calls < 10**5
 
 
+def test_looks_on_the_way_name_the_right_step(monkeypatch):
+    monkeypatch.setattr(training.time, "perf_counter", iter(range(10**6)).__next__)
+    model = Poisoned(37, math.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 37:"):
+        train(model, steps=1000)
+    assert model.calls < 50
+
+
 def test_a_bad_loss_names_its_player():
     model = Players()
     loss = model.actor_loss
