@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -498,7 +499,7 @@ def vae_blocks() -> Figure:
     _block(axis, 7.75, r"$g_\theta(z)$", 2.0, 0.75)
     _block(axis, 8.95, r"$\tilde{x}$", 2.0, 0.5)
     _node(axis, 4.1, 0.1, r"$\varepsilon$")
-    axis.text(4.5, -0.05, r"$\mathcal{N}(0,I)$", va="center", fontsize=10)
+    axis.text(4.5, 0.05, r"$\mathcal{N}(0,I)$", va="center", fontsize=13)
     for start, end in (((0.75, 1.5), (1.1, 1.5)), ((5.15, 1.5), (5.6, 1.5)), ((7.1, 1.5), (7.37, 1.5))):
         _arrow(axis, start, end)
     for y in (1.95, 1.05):
@@ -506,7 +507,7 @@ def vae_blocks() -> Figure:
         _arrow(axis, (3.75, y), (4.65, 1.5 + 0.25 * (y - 1.5)))
     _arrow(axis, (4.22, 0.34), (4.68, 1.03), dashed=True)
     _arrow(axis, (8.13, 1.5), (8.7, 1.5), dashed=True)
-    axis.text(4.9, 2.3, r"$m+s\odot\varepsilon$", ha="center", fontsize=11)
+    axis.text(4.85, 2.3, r"$m+s\odot\varepsilon$", ha="center", fontsize=14)
     return figure
 
 
@@ -520,13 +521,13 @@ def _blocks(width: float, bottom: float) -> tuple[Figure, Axes]:
 def _block(axis: Axes, x: float, label: str, height: float, width: float, *, y: float = 1.5, fill: str = "w") -> None:
     corner = (x - width / 2, y - height / 2)
     axis.add_patch(plt.Rectangle(corner, width, height, facecolor=fill, edgecolor=INK, linewidth=1.2))
-    axis.text(x, y, label, ha="center", va="center", fontsize=12)
+    axis.text(x, y, label, ha="center", va="center", fontsize=15)
 
 
 def _funnel(axis: Axes, left: float, right: float, before: float, after: float, label: str) -> None:
     corners = [(left, 1.5 + before / 2), (right, 1.5 + after / 2), (right, 1.5 - after / 2), (left, 1.5 - before / 2)]
     axis.add_patch(plt.Polygon(corners, facecolor="#DCEAF4", edgecolor=BLUE, linewidth=1.2))
-    axis.text((left + right) / 2, 1.5, label, ha="center", va="center", fontsize=12)
+    axis.text((left + right) / 2, 1.5, label, ha="center", va="center", fontsize=15)
 
 
 def jamo_shares(shares: Tensor) -> Figure:
@@ -535,19 +536,16 @@ def jamo_shares(shares: Tensor) -> Figure:
     Args:
         shares: shape (q, 3), entries between 0 and 1.
     """
-    figure, axis = plt.subplots(figsize=(7.4, 2.5))
+    figure, axis = plt.subplots(figsize=(5.6, 2.9))
     bottom = torch.zeros(len(shares))
     for place, colour in enumerate((BLUE, VERMILION, GREEN)):
         axis.bar(range(1, len(shares) + 1), shares[:, place], 0.78, bottom, color=colour, label=f"$c_{place + 1}$")
         bottom = bottom + shares[:, place]
     axis.bar(range(1, len(shares) + 1), 1 - bottom, 0.78, bottom, color="#E4E4E4")
-    axis.set(
-        xlabel="$j$",
-        xlim=(0.3, len(shares) + 0.7),
-        ylim=(0, 1),
-        title=r"$\eta^2_j(c_1),\;\eta^2_j(c_2),\;\eta^2_j(c_3)$",
-    )
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.set(xlabel="$j$", xlim=(0.3, len(shares) + 0.7), ylim=(0, 1))
+    axis.set_title(r"$\eta^2_j(c_a)$", loc="left", fontsize=15)
+    axis.tick_params(labelsize=12)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 0.96), ncols=3, fontsize=15, handlelength=1)
     return figure
 
 
@@ -559,13 +557,17 @@ def rate_distortion(curves: list[Tensor], linear: Tensor, deep: Tensor, labels: 
         linear, deep: points (rate, distortion), shape (k, 2).
         labels: one for each deep point.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 3.4))
+    figure, axis = plt.subplots(figsize=(5.6, 3.3))
     for curve, style in zip(curves, ("-", "--"), strict=True):
         axis.plot(*curve, color=INK, lw=1, ls=style)
     axis.plot(*linear.T, "o", color=BLUE, mfc="w", ms=7)
     axis.plot(*deep.T, "s", color=VERMILION, ms=5.5)
-    for point, label in zip(deep.tolist(), labels, strict=True):
-        box = {"facecolor": "w", "edgecolor": "none", "pad": 1}
-        axis.annotate(label, point, xytext=(7, 6), textcoords="offset points", fontsize=10, bbox=box)
-    axis.set(xlabel=r"$R$", xlim=(-0.5, 16), ylim=(0, None), title=r"$\mathbb{E}\,\|x-\tilde{x}\|^2$")
+    solid = curves[0][:, curves[0][0].argsort()].tolist()
+    for (rate, distortion), label in zip(deep.tolist(), labels, strict=True):
+        above = distortion > np.interp(rate, *solid) + 0.1
+        offset, side = ((5, 7), "left") if above else ((-5, -15), "right")  # away from both curves
+        axis.annotate(label, (rate, distortion), offset, textcoords="offset points", fontsize=13, ha=side)
+    axis.set(xlabel=r"$R$", xlim=(-0.5, 16), ylim=(0, None))
+    axis.set_title(r"$\mathbb{E}\,\|x-\tilde{x}\|^2$", fontsize=14)
+    axis.tick_params(labelsize=12)
     return figure

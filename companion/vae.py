@@ -116,7 +116,8 @@ class VAE(nn.Module):
         """
         q, log_sum = self.encode(x), x.new_full((len(x),), -math.inf)
         for block in torch.arange(check_int("k", k)).split(max(1, BLOCK // len(x))):
-            eps = torch.randn(len(block), *q.mean.shape, dtype=x.dtype, device=x.device, generator=generator)
+            shape = len(block), *q.mean.shape
+            eps = torch.randn(shape, dtype=x.dtype, device=x.device, generator=generator)
             z = q.mean + q.stddev * eps
             log_w = self._log_likelihood(x, z) + self.prior().log_prob(z) - q.log_prob(z)
             log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))

@@ -24,7 +24,8 @@ def principal(x, q):
 def test_trained_linear_autoencoder_finds_the_principal_subspace(device):
     q, x = 3, data.digits()[0].to(device)
     model = linear_autoencoder(64, q).to(device)
-    fit(model, x, steps=2000, batch_size=256, lr=3e-2, betas=(0.9, 0.99), schedule="linear", progress=False)
+    options = {"batch_size": 256, "betas": (0.9, 0.99), "schedule": "linear", "precision": "float32"}
+    fit(model, x, steps=2000, lr=3e-2, progress=False, **options)
     _, components, discarded = principal(x, q)
     varies = (x.std(0) > 0).cpu()  # the encoder is free on pixels that are always 0
     for span in (model.decoder.weight, model.encoder.weight.T):
@@ -62,7 +63,7 @@ def test_no_linear_autoencoder_does_better_than_the_discarded_eigenvalues():
 def test_deep_autoencoder_beats_the_best_linear_one():
     x, q = data.digits()[0], 2
     model = deep_autoencoder(64, 64, q)
-    fit(model, x, steps=800, lr=5e-3, schedule="cosine", progress=False)
+    fit(model, x, steps=800, lr=5e-3, schedule="cosine", precision="float32", progress=False)
     *_, discarded = principal(x, q)
     assert model.loss(x).item() < 0.9 * discarded.sum()
 
@@ -81,6 +82,12 @@ def test_codes_and_reconstructions(device, dtype):
     assert model.reconstruct(x).dtype == dtype
     torch.testing.assert_close(model.reconstruct(x), model.decode(model.encode(x)))
     assert [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)] == [5, 2, 5, 6]
+
+
+def test_both_halves_of_the_deep_autoencoder_bend_alike() -> None:
+    model = deep_autoencoder(6, 4, 2, activation=nn.Tanh)
+    for half in (model.encoder, model.decoder):
+        assert [type(layer) for layer in half] == [nn.Linear, nn.Tanh, nn.Linear]
 
 
 def test_interpolation_runs_straight_from_one_code_to_the_other(device):
@@ -115,6 +122,16 @@ def test_autocast_returns_the_type_of_the_data(device):
 def test_networks_that_do_not_fit(encoder, decoder, message):
     with pytest.raises(ValueError, match=message):
         Autoencoder(encoder, decoder).loss(torch.randn(4, 6))
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_wrong_shape():
+    def full(x):
+        raise torch.OutOfMemoryError("full")
+
+    model = linear_autoencoder(6, 2)
+    model.encoder.forward = full
+    with pytest.raises(torch.OutOfMemoryError, match=r"^full$"):
+        model.loss(torch.zeros(4, 6))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,12 @@ def test_notebook_and_its_figures_are_small_and_described(path: Path) -> None:
                 assert cell.metadata.get("mystnb", {}).get("image", {}).get("alt"), f"no alt text:\n{cell.source}"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_code_fits_the_column_of_the_site(path: Path) -> None:
+    for cell in cells_of(path, "code")[1:]:
+        assert all(len(line) <= 88 for line in cell.source.splitlines()), cell.source
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=named)
 def test_markdown_is_portable(path: Path) -> None:
     texts = [path.read_text()] if path.suffix == ".md" else [cell.source for cell in cells_of(path, "markdown")]

@@ -268,11 +268,11 @@ class Recorder(nn.Module):
         return (self.w - x.float().mean()).square()
 
 
-@pytest.mark.parametrize(("n", "size"), [(12, 4), (13, 4), (5, 5), (3, 8), (1, 1)])
-def test_an_epoch_shows_every_row_once(n, size):
+@pytest.mark.parametrize(("n", "batch_size"), [(12, 4), (13, 4), (5, 5), (3, 8), (1, 1)])
+def test_an_epoch_shows_every_row_once(n, batch_size):
     model, rows = Recorder(), torch.arange(n)
-    epochs, size = 5, min(size, n)
-    train(model, rows[:, None], rows * 10, steps=epochs * (n // size), batch_size=size)
+    epochs, size = 5, min(batch_size, n)
+    train(model, rows[:, None], rows * 10, steps=epochs * (n // size), batch_size=batch_size)
     assert len(model.batches) == epochs * (n // size)
     seen = []
     for x, y in model.batches:
@@ -397,7 +397,8 @@ def test_no_step_reads_a_value(kind, monkeypatch):
     last = 3 * 40 - 1 if kind is Players else 39
     at_call(model, 2, mode.__enter__)
     at_call(model, last, lambda: mode.__exit__(None, None, None))
-    train(model, steps=40, clip_norm=1.0, ema=0.9, schedule="cosine", weight_decay=0.1, progress=False)
+    options = {"clip_norm": 1.0, "ema": 0.9, "schedule": "cosine", "weight_decay": 0.1, "checkpoint_every": 1}
+    train(model, steps=40, **options)
     assert mode.seen > 1000
     assert mode.calls == []
 
@@ -774,6 +775,14 @@ def test_a_bad_loss_stops_a_long_run_early():
     with pytest.raises(FloatingPointError, match="at step 3"):
         train(model, steps=10**6)
     assert model.calls < 10**5
+
+
+def test_looks_on_the_way_name_the_right_step(monkeypatch):
+    monkeypatch.setattr(training.time, "perf_counter", iter(range(10**6)).__next__)
+    model = Poisoned(37, math.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 37:"):
+        train(model, steps=1000)
+    assert model.calls < 50
 
 
 def test_a_bad_loss_names_its_player():

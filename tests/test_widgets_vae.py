@@ -109,11 +109,12 @@ def test_repr_and_state_do_not_change_from_run_to_run() -> None:
     assert repr(several()) == "DecoderWidget()"
 
 
-def test_it_starts_at_the_first_point_and_at_beta_one() -> None:
+def test_it_starts_at_the_first_point_the_one_farthest_from_it_and_beta_one() -> None:
     widget = several()
     assert widget.beta == 1.0
-    assert widget.z == cloud(seed=1)[0].tolist()
-    assert widget.end == [-value for value in widget.z]
+    points = cloud(seed=1)
+    assert widget.z == points[0].tolist()
+    assert widget.end == max(points.tolist(), key=lambda point: math.dist(point, widget.z))
     assert DecoderWidget({0.5: decoder(2, 4), 2.0: decoder(2, 4)}, [cloud(), cloud()]).beta == 0.5
 
 

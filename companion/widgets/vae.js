@@ -287,7 +287,9 @@ function buildDecoder(model, root, signal) {
         "aria-valuetext": `(${show(a)}, ${show(b)})`,
       });
       const [x, y] = [X(a) + 19 * sign * away[0], Y(b) - 19 * sign * away[1]];
-      put(`text.${name}`, { x: clamp(x, left + 8, left + side - 10), y: clamp(y, 10, side - 6) + 5 });
+      const near = clamp(x, left + 8, left + side - 10); // at the rim the name goes above or below its handle
+      const beside = near === x ? clamp(y, 10, side - 6) : Y(b) + (Y(b) > 32 ? -20 : 20);
+      put(`text.${name}`, { x: near, y: beside + 5 });
     }
     $("#point").textContent = `(${show(z[0])}, ${show(z[1])})`;
     if (several) {

@@ -114,8 +114,9 @@ class DecoderWidget(Widget):
         }.items():
             self.set_trait(name, value)
         beta = 1.0 if 1.0 in betas else betas[0]
-        start = points[betas.index(beta)][0]
-        super().__init__(z=start.tolist(), end=(-start).tolist(), beta=beta, grid=grid, walk=walk, lang=lang)
+        cloud = points[betas.index(beta)]
+        end = cloud[(cloud - cloud[0]).norm(dim=1).argmax()]
+        super().__init__(z=cloud[0].tolist(), end=end.tolist(), beta=beta, grid=grid, walk=walk, lang=lang)
 
     @traitlets.validate("z", "end")
     def _in_the_plane(self, proposal: traitlets.Bunch) -> list:
