@@ -489,6 +489,14 @@ def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:
     assert page.faults == []
 
 
+def test_paper_is_white_in_dark_mode(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/ko/01-a.html", color_scheme="dark")
+    page.evaluate("addEventListener('beforeprint', () => (window.printed = document.documentElement.dataset.theme))")
+    page.pdf()
+    assert page.evaluate("window.printed") == "light"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_dark_mode_inverts_figures_and_keeps_text_legible(small_server: str, visit) -> None:
     page = visit(f"{small_server}/ko/01-a.html", color_scheme="dark")
     style = "(s, p) => getComputedStyle(document.querySelector(s))[p]"

@@ -46,8 +46,13 @@ function stack(table) {
   table.classList.add("stacked");
 }
 
-// Paper has no buttons: print what is folded.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((box) => (box.open = true)));
+// Paper has no buttons: print what is folded. And it is white: figures inverted for the dark theme would vanish on it.
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((box) => (box.open = true));
+  const { theme } = document.documentElement.dataset;
+  document.documentElement.dataset.theme = "light";
+  addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme), { once: true });
+});
 
 // Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
 // without TeX's commands.
