@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -160,6 +162,23 @@ class Stage:
             touch("touchMove", {"x": x + part * right, "y": y + part * down})
         touch("touchEnd")
 
+    def best_frame(self, name: str, values: list) -> float:
+        """Milliseconds of the fastest frame while a trait takes these values: other work only slows a frame down."""
+        return self.page.evaluate(
+            """async ([name, values]) => {
+              const times = [];
+              for (const value of values) {
+                model.set(name, value);
+                times.push(await new Promise((done) => requestAnimationFrame(() => {
+                  const start = performance.now(); // the widget's own callback was first
+                  queueMicrotask(() => done(start - document.timeline.currentTime));
+                })));
+              }
+              return Math.min(...times);
+            }""",
+            [name, values],
+        )
+
     def sync(self) -> None:
         """Let Python receive what JavaScript saved, as a kernel would."""
         self.settle()
@@ -173,6 +192,33 @@ def _number(text: str) -> float | str | list[float]:
         return [float(part) for part in parts] if len(parts) > 1 else float(text)
     except ValueError:
         return text
+
+
+@contextlib.contextmanager
+def hosted(browser, widget: Widget) -> Iterator:
+    """A page that draws the stored state and view, as a notebook holds them, by the site's script without a kernel."""
+    state = json.dumps(
+        {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
+    ).replace("</", "<\\/")
+    view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
+    body = (
+        f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
+        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script>'
+        '<script type="module" src="/widgets.js"></script>'
+    )
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    html = PAGE.format(lang="en", body=body)
+    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.route("**/widgets.js", lambda route: route.fulfill(path=ROOT / "book/_static/widgets.js"))
+    page.goto("http://book.test/")
+    page.locator(".handle").first.wait_for()
+    page.evaluate(FRAMES)
+    yield page
+    page.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import FRAMES, PAGE
+from conftest import FRAMES, hosted
 from ipywidgets.embed import dependency_state
 from torch import nn
 from torch.distributions import Normal
@@ -19,8 +18,6 @@ from companion.widgets import Widget
 from companion.widgets.latent import LatentWidget
 from companion.widgets.ppca import PPCAWidget
 from companion.widgets.vae import DecoderWidget
-
-ROOT = Path(__file__).parent.parent
 
 
 def points(n: int = 120, seed: int = 0) -> torch.Tensor:
@@ -516,47 +513,14 @@ def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
     """The best of several frames, since other work on the machine only slows a frame down."""
     show = stage(widget)
     name, values = DRAGS[type(widget).__name__]
-    best = show.page.evaluate(
-        """async ([name, values]) => {
-          const times = [];
-          for (const value of values) {
-            model.set(name, value);
-            times.push(await new Promise((done) => requestAnimationFrame(() => {
-              const start = performance.now(); // the widget's own callback was first
-              queueMicrotask(() => done(start - document.timeline.currentTime));
-            })));
-          }
-          return Math.min(...times);
-        }""",
-        [name, values],
-    )
-    assert best < 33
+    assert show.best_frame(name, values) < 33
 
 
 def test_it_runs_in_the_site_s_host(browser, widget: Widget) -> None:
     """The stored state and view, as a notebook holds them, drawn by the page's script without a kernel."""
-    state = json.dumps(
-        {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
-    )
-    view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
-    body = (
-        f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
-        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script>'
-        '<script type="module" src="/widgets.js"></script>'
-    )
-    page = browser.new_page()
-    errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    html = PAGE.format(lang="en", body=body)
-    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
-    page.route("**/widgets.js", lambda route: route.fulfill(path=ROOT / "book/_static/widgets.js"))
-    page.goto("http://book.test/")
-    handle = page.locator(".handle").first
-    handle.wait_for()
-    label = handle.get_attribute("aria-valuetext")
-    handle.press("ArrowUp")
-    page.evaluate(FRAMES)
-    assert handle.get_attribute("aria-valuetext") != label
-    page.close()
-    assert errors == []
+    with hosted(browser, widget) as page:
+        handle = page.locator(".handle").first
+        label = handle.get_attribute("aria-valuetext")
+        handle.press("ArrowUp")
+        page.evaluate(FRAMES)
+        assert handle.get_attribute("aria-valuetext") != label

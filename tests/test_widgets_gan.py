@@ -6,13 +6,11 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, PAGE
-from ipywidgets.embed import dependency_state
+from conftest import FRAMES, hosted
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -22,7 +20,6 @@ from companion.nets import FourierFeatures, mlp
 from companion.training import fit
 from companion.widgets.gan import GANWidget, Recording
 
-WIDGETS = Path(__file__).resolve().parent.parent / "book" / "_static" / "widgets.js"
 LOSSES = ("minimax", "non-saturating", "wasserstein", "relativistic")
 STD = 0.05
 CALL = {"batch_size": 64, "lr": 3e-3, "betas": (0.0, 0.99), "precision": "float32", "progress": False}
@@ -852,52 +849,18 @@ def test_it_is_drawn_thirty_times_a_second(stage, name: str) -> None:
     recordings = {loss: record(loss, **sizes) for loss in ("minimax", "relativistic")}
     show = stage(GANWidget(recordings, points(), frame=0))
     values = list(range(1, 40)) if name == "frame" else [[i / 30, 0.5 - i / 60] for i in range(30)]
-    best = show.page.evaluate(
-        """async ([name, values]) => {
-          const times = [];
-          for (const value of values) {
-            model.set(name, value);
-            times.push(await new Promise((done) => requestAnimationFrame(() => {
-              const start = performance.now(); // the widget's own callback was first
-              queueMicrotask(() => done(start - document.timeline.currentTime));
-            })));
-          }
-          return Math.min(...times);
-        }""",
-        [name, values],
-    )
-    assert best < 33
+    assert show.best_frame(name, values) < 33
 
 
 def test_it_runs_in_the_site_s_host(browser) -> None:
     """The stored state and view, as a notebook holds them, drawn by the page's script without a kernel."""
     widget = pair()
-    state = json.dumps(
-        {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
-    )
-    view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
-    body = (
-        f'<script type="application/vnd.jupyter.widget-state+json">{state.replace("</", "<" + chr(92) + "/")}</script>'
-        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script>'
-        '<script type="module" src="/widgets.js"></script>'
-    )
-    page = browser.new_page()
-    errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    html = PAGE.format(lang="en", body=body)
-    page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
-    page.route("**/widgets.js", lambda route: route.fulfill(path=WIDGETS))
-    page.goto("http://book.test/")
-    handle = page.locator(".handle").first
-    handle.wait_for()
-    page.evaluate(FRAMES)
-    label = handle.get_attribute("aria-valuetext")
-    handle.press("ArrowUp")
-    page.evaluate(FRAMES)
-    assert handle.get_attribute("aria-valuetext") != label
-    page.locator("#frame").fill("0")
-    page.evaluate(FRAMES)
-    assert page.locator("#step").inner_text() == "0"
-    page.close()
-    assert errors == []
+    with hosted(browser, widget) as page:
+        handle = page.locator(".handle").first
+        label = handle.get_attribute("aria-valuetext")
+        handle.press("ArrowUp")
+        page.evaluate(FRAMES)
+        assert handle.get_attribute("aria-valuetext") != label
+        page.locator("#frame").fill("0")
+        page.evaluate(FRAMES)
+        assert page.locator("#step").inner_text() == "0"
