@@ -11,8 +11,10 @@ the outputs in both. A page without code becomes `NAME.md`. Nothing is written u
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -132,7 +134,22 @@ def execute(chapter: str, notebook: nbformat.NotebookNode, directory: Path = CHA
         if stderr and "nbval-ignore-output" not in cell.metadata.get("tags", []):
             raise ChapterError(f"{path.name}:{_line_of(cell, path)}: the cell prints to stderr:\n{stderr[0].text}")
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = shrink(output.data["image/png"])
     _rename_widgets(chapter, notebook)
+
+
+def shrink(png: str) -> str:
+    """The figure, in base64, with a palette of at most 256 colours, if it is opaque and becomes smaller by that."""
+    from PIL import Image
+
+    image, small = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    if image.mode == "RGBA" and image.getextrema()[3][0] < 255:
+        return png
+    palette = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    palette.save(small, "PNG", optimize=True, dpi=image.info.get("dpi"))
+    return min(png, base64.b64encode(small.getvalue()).decode(), key=len)
 
 
 def build(

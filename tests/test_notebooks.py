@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import nbformat
 import notebooks
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,6 +159,66 @@ def test_changed_prose_keeps_the_outputs(sources: Path, capsys) -> None:
     assert "executing" not in capsys.readouterr().out
     assert cells_of(sources.parent / "en" / "01-a.ipynb", "code")[1].outputs == stamp
     assert "# The first" in cells_of(sources.parent / "en" / "01-a.ipynb", "markdown")[0].source
+
+
+def png(pixels: np.ndarray) -> str:
+    """As base64, the pixels with four channels as matplotlib writes them."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG", optimize=True, dpi=(110, 110))
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def pixels(figure: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGBA")).astype(int)
+
+
+def colourful(alpha: int = 255) -> np.ndarray:
+    """Discs with soft edges over a white page, in five colours that fade: thousands of different ones."""
+    y, x, page = *np.mgrid[:200, :300], np.full((200, 300, 3), 255.0)
+    for colour in ((0, 114, 178), (213, 94, 0), (0, 158, 115), (34, 34, 34), (204, 121, 167)):
+        centre = np.array([sum(colour) % 200, sum(colour) * 7 % 300])
+        soft = np.clip(40 - np.hypot(y - centre[0], x - centre[1]), 0, 30)[..., None] / 30
+        page = soft * np.array(colour) + (1 - soft) * page
+    return np.dstack([page, np.full((200, 300), alpha)]).round()
+
+
+def test_a_figure_gets_a_palette_and_looks_the_same() -> None:
+    page = colourful()
+    assert len(np.unique(page.reshape(-1, 4), axis=0)) > 500
+    figure = png(page)
+    small = notebooks.shrink(figure)
+    image = Image.open(io.BytesIO(base64.b64decode(small)))
+    assert image.mode == "P"
+    assert image.info["dpi"] == pytest.approx((110, 110), abs=0.01)
+    assert len(small) < 0.6 * len(figure)
+    assert small == notebooks.shrink(figure)
+    difference = abs(pixels(small) - page)
+    assert difference.max() <= 12
+    assert difference.mean() < 0.6
+    assert (pixels(small)[(page == 255).all(2)] == 255).all(), "the page stays white, which dark mode inverts"
+
+
+def test_a_figure_of_few_colours_keeps_them_all() -> None:
+    grey = np.dstack([*3 * [np.random.default_rng(0).integers(0, 200, (60, 60))], np.full((60, 60), 255)])
+    small = notebooks.shrink(png(grey))
+    assert len(small) < len(png(grey))
+    assert (pixels(small) == grey).all()
+
+
+def test_a_figure_that_is_transparent_or_gains_nothing_stays() -> None:
+    for figure in (png(colourful(alpha=200)), png(np.full((1, 1, 4), 255))):
+        assert notebooks.shrink(figure) == figure
+
+
+def test_stored_figures_are_small(sources: Path) -> None:
+    figure = png(colourful())
+    write_chapter(
+        sources, "01-a", f"from IPython.display import display\n\ndisplay({{'image/png': '{figure}'}}, raw=True)"
+    )
+    notebooks.build("01-a", directory=sources)
+    for lang in notebooks.LANGUAGES:
+        (output,) = cells_of(sources.parent / lang / "01-a.ipynb", "code")[1].outputs
+        assert output.data["image/png"] == notebooks.shrink(figure) != figure
 
 
 def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None:
