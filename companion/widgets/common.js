@@ -1,4 +1,4 @@
-// What the widgets share: the page's language and colours, pointers, keys, sizes.
+// What the widgets share: the page's language and colours, pointers, keys, sizes; then numbers in bytes, networks, images.
 
 const STYLE = `
 :host {
@@ -201,3 +201,54 @@ const slider = (id, symbol, name, min, max, step) => `
   <label class="control"><span class="symbol math">${symbol}</span>
     <input type="range" id="${id}" min="${min}" max="${max}" step="${step}" aria-label="${name}">
     <span class="number" id="${id}-number"></span></label>`;
+
+/** The number of half precision with these 16 bits; finite ones suffice. */
+export function fromHalf(bits) {
+  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+}
+
+/** The numbers in a DataView, little-endian: half precision, or single. */
+export function numbers(view, half) {
+  const size = half ? 2 : 4;
+  const read = half ? (at) => fromHalf(view.getUint16(at, true)) : (at) => view.getFloat32(at, true);
+  return Float64Array.from({ length: view.byteLength / size }, (_, i) => read(size * i));
+}
+
+const sigmoid = (value) => 1 / (1 + Math.exp(-value));
+
+/** Each activation with its derivative, as functions of the input and of the slope of LeakyReLU. */
+const ACTIVATIONS = {
+  none: [(t) => t, () => 1],
+  relu: [(t) => (t > 0 ? t : 0), (t) => (t > 0 ? 1 : 0)],
+  leaky: [(t, slope) => (t > 0 ? t : slope * t), (t, slope) => (t > 0 ? 1 : slope)],
+  silu: [(t) => t * sigmoid(t), (t) => sigmoid(t) * (1 + t * (1 - sigmoid(t)))],
+  tanh: [Math.tanh, (t) => 1 - Math.tanh(t) ** 2],
+  sigmoid: [sigmoid, (t) => sigmoid(t) * (1 - sigmoid(t))],
+};
+
+/** A linear map into `to`: its weight lies in `w` from `at`, row by row, and its bias after it. */
+function affine(w, at, from, to) {
+  const [inputs, outputs] = [from.length, to.length];
+  for (let i = 0, bias = at + inputs * outputs; i < outputs; i++) {
+    let sum = w[bias + i];
+    for (let j = 0; j < inputs; j++) sum += w[at++] * from[j];
+    to[i] = sum;
+  }
+  return to;
+}
+
+/** An image as ink of the page's colour on its paper. */
+function develop(values, [height, width], [red, green, blue]) {
+  const image = new ImageData(width, height);
+  values.forEach((value, i) => image.data.set([red, green, blue, 255 * clamp(value, 0, 1)], 4 * i));
+  return image;
+}
+
+/** Draw images side by side into a canvas of their resolution, with a pixel between them. */
+function film(canvas, images, size, ink) {
+  const [height, width] = size;
+  Object.assign(canvas, { width: images.length * (width + 1) - 1, height });
+  const context = canvas.getContext("2d");
+  images.forEach((values, i) => context.putImageData(develop(values, size, ink), i * (width + 1), 0));
+}

@@ -1,16 +1,5 @@
 // Chapter 4. The training of GANs in the plane, replayed from samples and the weights of D.
 
-const sigmoid = (t) => 1 / (1 + Math.exp(-t));
-
-/** Each activation with its derivative, as functions of the input and of the slope of LeakyReLU. */
-const ACTIVATIONS = {
-  none: [(t) => t, () => 1],
-  relu: [(t) => (t > 0 ? t : 0), (t) => (t > 0 ? 1 : 0)],
-  leaky: [(t, slope) => (t > 0 ? t : slope * t), (t, slope) => (t > 0 ? 1 : slope)],
-  silu: [(t) => t * sigmoid(t), (t) => sigmoid(t) * (1 + t * (1 - sigmoid(t)))],
-  tanh: [Math.tanh, (t) => 1 - Math.tanh(t) ** 2],
-};
-
 /**
  * The data and, for each recording, samples and weights of D in every frame and both losses. Points are pairs of 12-bit
  * integers, 1365 of which reach from the middle of the view to its edge; weights are the first frame's, and what each
@@ -67,15 +56,10 @@ export function network({ frequencies: [u, v], layers }, w) {
       values[0][2 + waves + k] = Math.cos(angle);
     }
     for (let l = 0; l < layers.length; l++) {
-      const { inputs: n, outputs: m, activation, slope } = layers[l];
+      const { outputs: m, activation, slope } = layers[l];
       const [act] = ACTIVATIONS[activation];
-      const [from, to, weight, bias] = [values[l], values[l + 1], starts[l], starts[l] + n * m];
-      for (let i = 0; i < m; i++) {
-        let sum = w[bias + i];
-        for (let j = 0, at = weight + i * n; j < n; j++) sum += w[at + j] * from[j];
-        inputs[l][i] = sum;
-        to[i] = act(sum, slope);
-      }
+      affine(w, starts[l], values[l], inputs[l]);
+      for (let i = 0; i < m; i++) values[l + 1][i] = act(inputs[l][i], slope);
     }
     return values[layers.length][0];
   };

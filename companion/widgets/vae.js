@@ -1,55 +1,19 @@
 // Chapter 3. The image g(z) of a trained decoder, layer by layer, for z in the plane.
 
-/** The number of half precision with these 16 bits; finite ones suffice. */
-export function fromHalf(bits) {
-  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
-  return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
-}
-
-/** The numbers in a DataView, little-endian: half precision, or single. */
-export function numbers(view, half) {
-  const size = half ? 2 : 4;
-  const read = half ? (at) => fromHalf(view.getUint16(at, true)) : (at) => view.getFloat32(at, true);
-  return Float64Array.from({ length: view.byteLength / size }, (_, i) => read(size * i));
-}
-
-/** For each decoder its layers, the linear ones with their weight (outputs × inputs) and bias. */
+/** For each decoder its layers, the linear ones with their numbers. */
 export function unpack(decoders, values) {
   let at = 0;
   const take = (count) => values.subarray(at, (at += count));
   return decoders.map((layers) =>
-    layers.map((layer) =>
-      layer.kind === "linear" ? { ...layer, weight: take(layer.inputs * layer.outputs), bias: take(layer.outputs) } : layer,
-    ),
+    layers.map((layer) => (layer.kind === "linear" ? { ...layer, w: take((layer.inputs + 1) * layer.outputs) } : layer)),
   );
 }
-
-const sigmoid = (value) => 1 / (1 + Math.exp(-value));
-
-const ACTIVATIONS = {
-  relu: (value) => Math.max(value, 0),
-  leaky: (value, slope) => (value > 0 ? value : slope * value),
-  silu: (value) => value * sigmoid(value),
-  tanh: Math.tanh,
-  sigmoid,
-};
 
 /** The decoder's output at z. */
 export function decode(layers, z) {
   let values = Float64Array.from(z);
-  for (const { kind, weight, bias, inputs, slope } of layers) {
-    if (kind === "linear") {
-      const next = bias.slice();
-      for (let row = 0, at = 0; row < next.length; row++) {
-        let sum = 0;
-        for (let column = 0; column < inputs; column++) sum += weight[at++] * values[column];
-        next[row] += sum;
-      }
-      values = next;
-    } else {
-      values = values.map((value) => ACTIVATIONS[kind](value, slope));
-    }
-  }
+  for (const { kind, w, outputs, slope } of layers)
+    values = kind === "linear" ? affine(w, 0, values, new Float64Array(outputs)) : values.map((value) => ACTIVATIONS[kind][0](value, slope));
   return values;
 }
 
@@ -182,21 +146,6 @@ const decoderTemplate = (t, { several, curve, legend }, actions = `
     </div>` : ""}
     ${actions}
   </div>` : ""}`;
-
-/** An image as ink of the page's colour on its paper. */
-function develop(values, [height, width], [red, green, blue]) {
-  const image = new ImageData(width, height);
-  values.forEach((value, i) => image.data.set([red, green, blue, 255 * clamp(value, 0, 1)], 4 * i));
-  return image;
-}
-
-/** Draw images side by side into a canvas of their resolution, with a pixel between them. */
-function film(canvas, images, size, ink) {
-  const [height, width] = size;
-  Object.assign(canvas, { width: images.length * (width + 1) - 1, height });
-  const context = canvas.getContext("2d");
-  images.forEach((values, i) => context.putImageData(develop(values, size, ink), i * (width + 1), 0));
-}
 
 function buildDecoder(model, root, signal) {
   const t = dictionary(DECODER_WORDS, model.get("lang"));
