@@ -425,7 +425,7 @@ class Diffusion(nn.Module):
     def elbo_terms(
         self, x: Tensor, steps: int = 100, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The terms of (5.7) in nats: reconstruction, shape (n,), the KL of each step, (n, T−1), that of the prior, (n,).
+        """The terms of (5.7) in nats: reconstruction (n,), KL of each step (n, T−1), KL of the prior (n,).
 
         The KL of a step is ½ (SNR(s) − SNR(t)) |x_0 − x̂_0|², (5.10), here at one x_t ~ q(x_t | x_0).
 
