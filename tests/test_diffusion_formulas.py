@@ -1,0 +1,421 @@
+"""The numbered formulas of chapter 5, each against something that does not use it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from scipy import integrate, optimize, stats
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from companion.diffusion import Cosine, Diffusion, EmpiricalDenoiser, GaussianDenoiser, Linear, Straight
+from companion.latent import GaussianMixture
+
+SCHEDULES = (Linear(), Cosine(), Straight())
+TIMES = torch.tensor([0.05, 0.3, 0.55, 0.9], dtype=torch.float64)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def close(a: Tensor, b: Tensor | float, tolerance: float = 1e-9) -> None:
+    b = torch.as_tensor(b, dtype=torch.float64)
+    assert torch.allclose(a.double(), b.expand_as(a), rtol=tolerance, atol=tolerance), (a, b)
+
+
+def within(samples: Tensor, mean: Tensor | float, errors: float = 4.5) -> None:
+    """The mean over the first axis is right, up to its standard error."""
+    error = samples.std(0) / math.sqrt(len(samples)) + 1e-12
+    assert ((samples.mean(0) - mean).abs() / error).max() < errors
+
+
+def number(t: float) -> Tensor:
+    return torch.as_tensor(t, dtype=torch.float64)
+
+
+def snr(schedule, t: float) -> float:
+    """α²/σ² in plain floats."""
+    return (schedule.alpha(number(t)) / schedule.sigma(number(t))).item() ** 2
+
+
+def diffusion(denoiser, schedule="cosine", predict="data", dim: int = 1, **options) -> Diffusion:
+    return Diffusion(denoiser, dim, schedule, predict, **options).double()
+
+
+# 5.1 Destroying by known steps
+
+
+@pytest.mark.equation("5.1")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_signal_fades_while_noise_grows(schedule) -> None:
+    x_0, n = normal(1, 3, seed=1).expand(200_000, 3), 200_000
+    model = diffusion(torch.nn.Identity(), schedule, dim=3)
+    for t in TIMES:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        x_t = model.q_sample(x_0, t.expand(n), normal(n, 3, seed=2))
+        within(x_t, alpha * x_0[0])
+        within((x_t - alpha * x_0[0]).square(), sigma**2)
+        close(
+            model.posterior(x_0[:4], t.expand(4)).log_prob(x_t[:4]),
+            Normal(alpha * x_0[:4], sigma).log_prob(x_t[:4]).sum(1),
+        )
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    assert (schedule.alpha(t).diff() < 0).all()
+    assert (schedule.sigma(t).diff() > 0).all()
+    close(schedule.alpha(t[:1]), 1.0)
+    close(schedule.sigma(t[:1]), 0.0)
+    assert schedule.alpha(t[-1:]).item() < 0.02
+    kept = (
+        schedule.alpha(t) + schedule.sigma(t)
+        if isinstance(schedule, Straight)
+        else schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2
+    )
+    close(kept, 1.0, 1e-6)
+
+
+@pytest.mark.equation("5.2")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_the_ratio_is_what_the_noise_leaves_to_see(schedule) -> None:
+    """For a coin x_0 = ±1 the squared correlation of x_t and x_0 is SNR/(1 + SNR)."""
+    x_0 = normal(100_000, seed=3).sign()
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)[1:-1]
+    assert (schedule.snr(t).diff() < 0).all()
+    for t in TIMES:
+        x_t = schedule.alpha(t) * x_0 + schedule.sigma(t) * normal(100_000, seed=4)
+        correlation = torch.corrcoef(torch.stack([x_0, x_t]))[0, 1].item()
+        assert correlation**2 == pytest.approx(snr(schedule, t) / (1 + snr(schedule, t)), abs=0.01)
+        assert schedule.snr(t).item() == pytest.approx(snr(schedule, t))
+
+
+# 5.2 Small steps
+
+
+def step(schedule, s: float, t: float) -> tuple[float, float]:
+    """α_{t|s} and σ²_{t|s} of (5.3)."""
+    ratio = (schedule.alpha(number(t)) / schedule.alpha(number(s))).item()
+    return ratio, schedule.sigma(number(t)).item() ** 2 - ratio**2 * schedule.sigma(number(s)).item() ** 2
+
+
+@pytest.mark.equation("5.3")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_many_small_steps_are_one_large_step(schedule) -> None:
+    """A chain of random steps, sample by sample, against the closed form at its end."""
+    times = torch.linspace(0, 0.8, 21).tolist()
+    x = torch.full((100_000,), 1.7, dtype=torch.float64)
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
+        ratio, variance = step(schedule, s, t)
+        assert variance > 0
+        x = ratio * x + math.sqrt(variance) * normal(len(x), seed=10 + i)
+    alpha, sigma = schedule.alpha(number(0.8)), schedule.sigma(number(0.8))
+    within(x, 1.7 * alpha)
+    within((x - 1.7 * alpha).square(), sigma**2)
+
+
+@pytest.mark.equation("5.4")
+def test_the_chain_of_ddpm() -> None:
+    """Mean and variance carried from step to step; the linear schedule is the limit of its β."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    mean, variance = number(1.0), number(0.0)
+    alpha_bar = torch.cumprod(1 - beta, 0)
+    for b, product in zip(beta, alpha_bar, strict=True):
+        mean, variance = (1 - b).sqrt() * mean, (1 - b) * variance + b
+        close(mean, product.sqrt())
+        close(variance, 1 - product)
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    assert (Linear().alpha_bar(t) - alpha_bar).abs().max() < 3e-3
+    ratio = torch.tensor([step(Linear(), *pair)[0] for pair in zip((t - 1e-3).tolist(), t.tolist(), strict=True)])
+    assert (1 - ratio.double() ** 2 - beta).abs().max() < 3e-4
+
+
+# 5.3 A deep VAE with a fixed encoder
+
+
+def bent(x_t: Tensor, t: Tensor) -> Tensor:
+    """A denoiser that is neither linear nor right."""
+    return torch.tanh(1.5 * x_t) * (1 - 0.3 * t.reshape(-1, *[1] * (x_t.ndim - 1)))
+
+
+def chain(x_t: Tensor, s: float, t: float, schedule, denoiser=bent) -> Normal:
+    """p(x_s | x_t), written out from the product of two Gaussians, q(x_s | x̂_0) and q(x_t | x_s)."""
+    ratio, variance = step(schedule, s, t)
+    alpha, sigma2 = schedule.alpha(number(s)), schedule.sigma(number(s)) ** 2
+    precision = 1 / sigma2 + ratio**2 / variance
+    x_0 = denoiser(x_t, number(t).expand(len(x_t)))
+    return Normal((alpha * x_0 / sigma2 + ratio * x_t / variance) / precision, precision**-0.5)
+
+
+@pytest.mark.equation("5.5")
+def test_the_chain_is_a_density_and_ancestral_sampling_draws_from_it() -> None:
+    """Three variables: the joint integrates to one, and its marginal is the distribution of the drawn x_0."""
+    schedule = Cosine()
+    last = (schedule.sigma(number(0.5)) / schedule.alpha(number(0.5))).item()
+    grid = torch.linspace(-9, 9, 901, dtype=torch.float64)
+    width = (grid[1] - grid[0]).item()
+    middle = chain(grid[:, None], 0.5, 1.0, schedule).log_prob(grid).exp()  # rows x_1, columns x_0.5
+    end = Normal(bent(grid, torch.full_like(grid, 0.5)), last)
+    first = Normal(number(0.0), 1.0).log_prob(grid).exp()
+    marginal = first @ middle @ end.log_prob(grid[:, None]).T.exp() * width**2
+    assert marginal.sum().item() * width == pytest.approx(1, abs=1e-4)
+    below = marginal.cumsum(0) * width
+    n = 100_000
+    x = normal(n, seed=40)
+    middle = chain(x, 0.5, 1.0, schedule)
+    x = middle.mean + middle.stddev * normal(n, seed=41)
+    x = bent(x, torch.full_like(x, 0.5)) + last * normal(n, seed=42)
+    shares = (x[:, None] < grid[::30] + width / 2).double()
+    likely = (below[::30] > 0.01) & (below[::30] < 0.99)
+    assert likely.sum() > 5
+    within(shares[:, likely], below[::30][likely])
+
+
+@pytest.mark.equation("5.6")
+def test_the_bound_of_chapter_3_for_a_chain() -> None:
+    """log p(x_0) − KL(q(chain | x_0) ‖ p(chain | x_0)), both by quadrature, against the expectation of a log ratio."""
+    schedule, x_0 = Cosine(), 0.6
+    grid = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+    width = (grid[1] - grid[0]).item()
+    last = (schedule.sigma(number(0.5)) / schedule.alpha(number(0.5))).item()
+    ratio, variance = step(schedule, 0.5, 1.0)
+    middle = Normal(schedule.alpha(number(0.5)) * x_0, schedule.sigma(number(0.5))).log_prob(grid)
+    log_q = middle + Normal(ratio * grid, math.sqrt(variance)).log_prob(grid[:, None])  # rows x_1, columns x_0.5
+    log_p = Normal(number(0.0), 1.0).log_prob(grid)[:, None] + chain(grid[:, None], 0.5, 1.0, schedule).log_prob(grid)
+    log_p = log_p + Normal(bent(grid, torch.full_like(grid, 0.5)), last).log_prob(number(x_0))
+    log_evidence = log_p.flatten().logsumexp(0) + 2 * math.log(width)
+    kl = (log_q.exp() * (log_q - (log_p - log_evidence))).sum() * width**2
+    model = diffusion(bent, resolution=last)
+    x = torch.full((200_000, 1), x_0, dtype=torch.float64)
+    estimate = model.elbo(x, steps=2, generator=torch.Generator().manual_seed(5))
+    within(estimate, log_evidence - kl)
+    assert kl > 0.01
+
+
+@pytest.mark.equation("5.7")
+@pytest.mark.parametrize("schedule", SCHEDULES[:2], ids=lambda schedule: type(schedule).__name__)
+def test_the_bound_splits_into_steps(schedule) -> None:
+    """The log ratio of whole chains drawn forwards, against the sum that the package computes."""
+    n, T, x_0, resolution = 100_000, 6, -0.4, 0.3
+    ends = -2 * math.log(resolution), math.log(snr(schedule, 1.0))
+    ratios = torch.linspace(*ends, T).exp().tolist()[:-1]
+    times = [0, *(optimize.brentq(lambda t, r=r: snr(schedule, t) - r, 1e-6, 1) for r in ratios), 1]
+    x = torch.full((n,), x_0, dtype=torch.float64)
+    log_ratio = torch.zeros(n, dtype=torch.float64)
+    for i in range(T):
+        before, (ratio, variance) = x, step(schedule, times[i], times[i + 1])
+        there = Normal(ratio * before, math.sqrt(variance))
+        x = there.mean + there.stddev * normal(n, seed=50 + i)
+        log_ratio -= there.log_prob(x)
+        if i:
+            log_ratio += chain(x, times[i], times[i + 1], schedule).log_prob(before)
+        else:
+            log_ratio += Normal(bent(x, torch.full_like(x, times[1])), resolution).log_prob(before)
+    log_ratio += Normal(number(0.0), 1.0).log_prob(x)
+    model = diffusion(bent, schedule, resolution=resolution)
+    bound = model.elbo(
+        torch.full((n, 1), x_0, dtype=torch.float64), steps=T, generator=torch.Generator().manual_seed(6)
+    )
+    difference = log_ratio.mean() - bound.mean()
+    assert difference.abs() < 4.5 * math.sqrt((log_ratio.var() + bound.var()) / n)
+
+
+@pytest.mark.equation("5.8")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_a_step_back_by_bayes(schedule) -> None:
+    """q(x_s | x_0) q(x_t | x_s) on a grid, divided by its sum."""
+    s, t, x_0, x_t = 0.35, 0.6, 1.2, -0.3
+    ratio, variance = step(schedule, s, t)
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    log_p = Normal(schedule.alpha(number(s)) * x_0, schedule.sigma(number(s))).log_prob(grid)
+    log_p = log_p + Normal(ratio * grid, math.sqrt(variance)).log_prob(number(x_t))
+    p = log_p.softmax(0)
+    mean = (p * grid).sum()
+    q = diffusion(bent, schedule).q_posterior(number(x_t)[None, None], number(x_0)[None, None], number(s), number(t))
+    close(q.mean.flatten()[0], mean, 1e-6)
+    close(q.variance.flatten()[0], (p * (grid - mean) ** 2).sum(), 1e-6)
+    sigma_t2 = schedule.sigma(number(t)) ** 2
+    sigma_s2 = schedule.sigma(number(s)) ** 2
+    close(mean, (ratio * sigma_s2 * x_t + schedule.alpha(number(s)) * variance * x_0) / sigma_t2, 1e-6)
+    close((p * (grid - mean) ** 2).sum(), sigma_s2 * variance / sigma_t2, 1e-6)
+
+
+@pytest.mark.equation("5.9")
+def test_the_step_back_has_the_right_mean_and_nearly_the_right_variance() -> None:
+    """Gaussian data: q(x_s | x_t) by conditioning. The variance that p lacks is of second order in t − s."""
+    schedule, v, mu, t = Cosine(), 0.5, 0.8, 0.6
+    x_t = number(0.9)[None, None]
+    denoiser = GaussianDenoiser(torch.tensor([mu]).double(), torch.tensor([[v]]).double(), schedule)
+    x_0 = denoiser(x_t, number(t)[None])
+    lacking = []
+    for s in (0.5, 0.55):
+        ratio, variance = step(schedule, s, t)
+        alpha = schedule.alpha(number(s)).item()
+        spread = alpha**2 * v + schedule.sigma(number(s)).item() ** 2
+        gain = ratio * spread / (ratio**2 * spread + variance)
+        truth = alpha * mu + gain * (0.9 - ratio * alpha * mu), spread - gain * ratio * spread
+        p = diffusion(denoiser, schedule).q_posterior(x_t, x_0, number(s), number(t))
+        close(p.mean.flatten()[0], truth[0], 1e-6)
+        lacking.append(1 - p.variance.item() / truth[1])
+    assert 0 < lacking[1] < 0.65 * lacking[0] < 0.2
+
+
+@pytest.mark.equation("5.10")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_each_step_costs_a_squared_error(schedule) -> None:
+    x_0, x_hat, x_t = normal(3, 20, 4, seed=60)
+    model = diffusion(bent, schedule, dim=4)
+    for s, t in ((0.1, 0.2), (0.4, 0.9), (0.95, 0.96)):
+        q, p = (model.q_posterior(x_t, x, number(s), number(t)) for x in (x_0, x_hat))
+        cost = 0.5 * (snr(schedule, s) - snr(schedule, t)) * (x_0 - x_hat).square().sum(1)
+        close(kl_divergence(q, p), cost, 1e-6)
+
+
+# 5.4 The loss
+
+
+@pytest.mark.equation("5.11")
+@pytest.mark.parametrize("schedule", SCHEDULES[:2], ids=lambda schedule: type(schedule).__name__)
+def test_errors_in_the_noise_and_in_the_data(schedule) -> None:
+    x_0, eps, guess = normal(3, 10, 4, seed=61)
+    for t in TIMES:
+        model = diffusion(lambda x_t, t: guess, schedule, "noise", dim=4)
+        x_t = schedule.alpha(t) * x_0 + schedule.sigma(t) * eps
+        x_hat, eps_hat = model.predict(x_t, t.expand(10))
+        close(eps_hat, guess)
+        close((x_0 - x_hat).square().sum(1), (eps - guess).square().sum(1) / snr(schedule, t), 1e-6)
+
+
+@pytest.mark.equation("5.11")
+def test_the_weights_are_those_of_ddpm() -> None:
+    """β²/(2σ̃²(1 − β)(1 − ᾱ)) of Ho et al., with σ̃² the variance of q(x_{i−1} | x_i, x_0)."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - beta, 0)
+    ratio = alpha_bar / (1 - alpha_bar)
+    tilde = beta[1:] * (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])
+    theirs = beta[1:] ** 2 / (2 * tilde * (1 - beta[1:]) * (1 - alpha_bar[1:]))
+    close(0.5 * (ratio[:-1] / ratio[1:] - 1), theirs)
+
+
+@pytest.mark.equation("5.12")
+def test_the_simple_loss_by_quadrature() -> None:
+    """x_0 ~ N(0, v) and ε̂ = c x_t: the error is known at every t, and a quadrature averages it over t."""
+    v, c, schedule = 2.0, 0.6, Cosine()
+
+    def error(t: float) -> float:
+        alpha, sigma = schedule.alpha(number(t)).item(), schedule.sigma(number(t)).item()
+        return (1 - c * sigma) ** 2 + c**2 * alpha**2 * v
+
+    model = diffusion(lambda x_t, t: c * x_t, schedule, "noise")
+    torch.manual_seed(7)
+    losses = torch.stack([model.loss(math.sqrt(v) * normal(1000, 1, seed=100 + i)) for i in range(200)])
+    within(losses, integrate.quad(error, 0, 1)[0])
+
+
+@pytest.mark.equation("5.13")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_many_steps_add_up_to_an_integral(schedule) -> None:
+    """x_0 ~ N(0, v), the best x̂_0: E|x_0 − x̂_0|² = v/(1 + v SNR), so the integral is ½ log of a ratio."""
+    v, start, end = 0.7, 0.1, 0.95
+
+    def error(t: float) -> float:
+        return v / (1 + v * snr(schedule, t))
+
+    truth = 0.5 * math.log((1 + v * snr(schedule, start)) / (1 + v * snr(schedule, end)))
+    slope = torch.func.grad(lambda t: (schedule.alpha(t) / schedule.sigma(t)) ** 2)
+    integral = integrate.quad(lambda t: -0.5 * slope(number(t)).item() * error(t), start, end)[0]
+    assert integral == pytest.approx(truth, rel=1e-6)
+
+    def steps(T: int) -> float:
+        t = torch.linspace(start, end, T + 1, dtype=torch.float64).tolist()
+        return sum(0.5 * (snr(schedule, a) - snr(schedule, b)) * error(b) for a, b in itertools.pairwise(t))
+
+    excess = [steps(T) - truth for T in (200, 400, 800)]
+    assert excess[0] > excess[1] > excess[2] > 0
+    assert excess[1] / excess[2] == pytest.approx(2, rel=0.05)
+
+
+# 5.5 The best prediction
+
+
+@pytest.mark.equation("5.14")
+def test_the_best_prediction_is_the_conditional_mean() -> None:
+    """A coin x_0 = ±1: at each x_t the best guess is found by search, and the excess of another guess is exact."""
+    schedule, t = Cosine(), number(0.5)
+    alpha, sigma = schedule.alpha(t).item(), schedule.sigma(t).item()
+    denoiser = EmpiricalDenoiser(torch.tensor([[-1.0], [1.0]]).double(), schedule)
+    for x_t in (-1.3, -0.2, 0.05, 0.8):
+        heads = stats.norm.pdf(x_t, alpha, sigma)
+        heads = heads / (heads + stats.norm.pdf(x_t, -alpha, sigma))
+        found = optimize.minimize_scalar(
+            lambda f, heads=heads: heads * (1 - f) ** 2 + (1 - heads) * (1 + f) ** 2, bounds=(-1, 1), method="bounded"
+        )
+        assert found.x == pytest.approx(math.tanh(alpha * x_t / sigma**2), abs=1e-5)
+        assert denoiser(number(x_t)[None, None], t[None]).item() == pytest.approx(found.x, abs=1e-5)
+        other = heads * (1 - 0.3) ** 2 + (1 - heads) * (1 + 0.3) ** 2
+        assert other - found.fun == pytest.approx((found.x - 0.3) ** 2)
+
+
+def mixture() -> GaussianMixture:
+    mu = torch.tensor([[-1.0, 0.3], [1.2, 0.9], [0.4, -1.1]], dtype=torch.float64)
+    A = normal(3, 2, 2, seed=70)
+    return GaussianMixture(torch.tensor([0.5, 0.3, 0.2]).double(), mu, 0.2 * A @ A.mT + 0.05 * torch.eye(2).double())
+
+
+def noised(p: GaussianMixture, alpha: float, sigma: float) -> GaussianMixture:
+    return GaussianMixture(p.pi, alpha * p.mu, alpha**2 * p.Sigma + sigma**2 * torch.eye(2).double())
+
+
+def slope(f, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(f(x).sum(), x)[0]
+
+
+@pytest.mark.equation("5.15")
+def test_the_score_function_is_a_denoiser() -> None:
+    """∇ log q(x_t) by automatic differentiation, E[x_0 | x_t] and E[ε | x_t] by weighting samples of x_0."""
+    p, alpha, sigma = mixture(), 0.8, 0.6
+    x_t = normal(3, 2, seed=71)
+    score = slope(noised(p, alpha, sigma).log_prob, x_t)
+    x_0 = p.sample(400_000, generator=torch.Generator().manual_seed(8))
+    for point, gradient in zip(x_t, score, strict=True):
+        weight = Normal(alpha * x_0, sigma).log_prob(point).sum(1).exp()
+        error = 5 * (weight[:, None] * (x_0 - (weight @ x_0) / weight.sum())).norm(dim=0) / weight.sum()
+        mean = weight @ x_0 / weight.sum()
+        assert ((alpha * mean - point) / sigma**2 - gradient).abs().le(alpha * error / sigma**2).all()
+        eps = weight @ ((point - alpha * x_0) / sigma) / weight.sum()
+        assert (-eps / sigma - gradient).abs().le(alpha * error / sigma**2).all()
+
+
+@pytest.mark.equation("5.15")
+def test_the_score_function_of_gaussian_data() -> None:
+    schedule, C = Cosine(), torch.tensor([[1.0, 0.4], [0.4, 0.3]], dtype=torch.float64)
+    mu, x_t = normal(2, seed=72), normal(5, 2, seed=73)
+    model = diffusion(GaussianDenoiser(mu, C, schedule), schedule, dim=2)
+    for t in TIMES:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        q = MultivariateNormal(alpha * mu, alpha**2 * C + sigma**2 * torch.eye(2).double())
+        close(model.score(x_t, t.expand(5)), slope(q.log_prob, x_t), 1e-6)
+
+
+@pytest.mark.equation("5.16")
+def test_the_score_function_of_a_mixture() -> None:
+    """The density of x_t by adding noise on a grid, its logarithm differentiated by differences."""
+    p, alpha, sigma = mixture(), 0.7, 0.5
+    line = torch.linspace(-6, 6, 601, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)
+    density = p.log_prob(grid).exp()
+
+    def log_q(point: Tensor) -> Tensor:
+        return (density * Normal(alpha * grid, sigma).log_prob(point).sum(1).exp()).sum().log()
+
+    q, step = noised(p, alpha, sigma), 1e-4
+    for point in normal(4, 2, seed=74):
+        C = alpha**2 * p.Sigma + sigma**2 * torch.eye(2).double()
+        r = (p.pi.log() + MultivariateNormal(alpha * p.mu, C).log_prob(point)).softmax(0)
+        by_formula = (r[:, None] * torch.linalg.solve(C, alpha * p.mu - point)).sum(0)
+        e = step * torch.eye(2).double()
+        by_differences = torch.stack([(log_q(point + d) - log_q(point - d)) / (2 * step) for d in e])
+        close(by_formula, by_differences, 1e-5)
+        close(by_formula, slope(q.log_prob, point[None])[0], 1e-8)
