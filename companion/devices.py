@@ -1,7 +1,9 @@
-"""What there is to compute with."""
+"""What there is to compute with, and to draw from."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -37,3 +39,15 @@ def global_generators(device: torch.device) -> list[torch.Generator]:
     if device.type == "mps":
         return [torch.default_generator, torch.mps._get_default_mps_generator()]
     return [torch.default_generator]
+
+
+@contextlib.contextmanager
+def seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Let `generator` decide what is drawn inside the block: torch.distributions take no generator of their own."""
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

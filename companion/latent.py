@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from companion.checks import check_alike, check_int, check_number, check_tensor
+from companion.devices import seeded
 
 
 class LatentModel(Protocol):
@@ -353,7 +352,7 @@ class GaussianMixture(DiscreteLatent):
         if not variance > 0:
             raise ValueError("x is constant: a mixture needs at least two distinct rows")
         floor *= variance
-        with _seeded(generator):
+        with seeded(generator):
             model = cls._start(x, components, floor)
         history = [float(model.log_prob(x).mean())]
         for _ in range(max_iter):
@@ -402,17 +401,5 @@ def _one_for_each(proposal: Distribution, n: int) -> Distribution:
 
 
 def _draw(distribution: Distribution, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    with _seeded(generator):
+    with seeded(generator):
         return distribution.sample(shape)
-
-
-@contextlib.contextmanager
-def _seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Let `generator` decide what is drawn inside the block: torch.distributions take no generator of their own."""
-    if generator is None:
-        yield
-        return
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield

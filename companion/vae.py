@@ -18,7 +18,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from companion.autoencoder import line, run
 from companion.checks import check_alike, check_int, check_number, check_tensor
-from companion.latent import _seeded
+from companion.devices import seeded
 
 #: Log variances are kept between ± this number: e^±30 ≈ 10^±13 neither over- nor underflows, nor does its square.
 MAX_LOG_VARIANCE = 30.0
@@ -126,7 +126,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x by ancestral sampling, shape (n, d): first z ~ p(z), then x ~ p(x | z)."""
-        with _seeded(generator):
+        with seeded(generator):
             z = self.prior().sample((check_int("n", n),))
             return self.decode(z).sample()
 

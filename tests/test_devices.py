@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from companion.devices import find_device, find_precision, global_generators
+from companion.devices import find_device, find_precision, global_generators, seeded
 
 
 @pytest.fixture
@@ -86,3 +86,18 @@ def test_the_generators_are_those_that_code_draws_from(device):
     again = torch.randn(3), torch.randn(3, device=device)
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_generator_decides_what_is_drawn_inside_and_nothing_outside():
+    def draw(generator: torch.Generator | None) -> torch.Tensor:
+        with seeded(generator):
+            return torch.distributions.Normal(0, 1).sample((3,))
+
+    before = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(1)
+    first, next_ = draw(generator), draw(generator)
+    assert torch.equal(first, draw(torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, next_)
+    assert torch.equal(torch.get_rng_state(), before)
+    draw(None)
+    assert not torch.equal(torch.get_rng_state(), before)
