@@ -1,6 +1,6 @@
 """Chapter 4: generative adversarial networks, which learn to sample without writing p(x) down.
 
-    z ~ N(0, I),  x = G(z);  D(x) = sigmoid(logit of x) is the probability that x is real.
+    z ~ N(0, I),  x = G(z), (4.1);  D(x) = sigmoid(a(x)) is the probability that x is real, a(x) its logit, (4.6).
 
 Goodfellow et al., "Generative Adversarial Nets" (2014).
 """
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from companion.checks import check_int, check_number
+from companion.checks import check_alike, check_int, check_number
 from companion.training import Objective
 
 # --- losses, as functions of the logits of real and generated samples ------------------------------------------------
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
-    """D's loss −E[log D(x)] − E[log(1 − D(G(z)))], minus the value V(D, G), (4.5), from logits, shape (n,)."""
+    """D's loss −E[log D(x)] − E[log(1 − D(G(z)))], minus the value V(G, D), (4.5), from logits, shape (n,)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
@@ -37,7 +37,7 @@ def non_saturating(fake: Tensor) -> Tensor:
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The critic's loss E[f(G(z))] − E[f(x)], minus the distance of (4.16) (Arjovsky et al. 2017)."""
+    """The critic's loss E[f(G(z))] − E[f(x)], minus what the best f of (4.16) maximises (Arjovsky et al. 2017)."""
     return fake.mean() - real.mean()
 
 
@@ -49,14 +49,14 @@ def relativistic(ahead: Tensor, behind: Tensor) -> Tensor:
     return softplus(behind - ahead).mean()
 
 
-# --- penalties on D's gradient ---------------------------------------------------------------------------------------
+# --- penalties on the slope of D's logit -----------------------------------------------------------------------------
 
 
 def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
-    """|∇D(x)|, one norm for each sample over all its entries, shape (n,); can be differentiated further.
+    """|∇a(x)|, one norm for each sample over all its entries, shape (n,); can be differentiated further.
 
     Args:
-        logits: the discriminator's answers, one for each row of x, shape (n,).
+        logits: a(x), the discriminator's answers, one for each row of x, shape (n,).
         x: where they were asked for, shape (n, …), with `requires_grad`.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
@@ -69,17 +69,19 @@ def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator
     return eps * x + (1 - eps) * x_fake
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], x: Tensor, x_fake: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
     """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.18).
 
     Gulrajani et al., "Improved Training of Wasserstein GANs" (2017).
     """
-    x_hat = random_interpolates(x, x_fake).requires_grad_()
+    x_hat = random_interpolates(x, x_fake, generator=generator).requires_grad_()
     return (gradient_norm(critic(x_hat), x_hat) - 1).square().mean()
 
 
 def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
-    """E|∇D(x)|²: R₁ at real samples, R₂ at generated ones, (4.27) (Mescheder, Geiger & Nowozin (2018))."""
+    """E|∇a(x)|²: R₁ at real samples, R₂ at generated ones, (4.27) (Mescheder, Geiger & Nowozin 2018)."""
     return gradient_norm(logits, x).square().mean()
 
 
@@ -101,23 +103,26 @@ LOSSES = {
 
 
 class GAN(nn.Module):
-    """A generator G(z) and a discriminator D(x) that are trained against each other.
+    """A generator G(z) and a discriminator D(x), (4.1), (4.5), that are trained against each other.
 
     Args:
         generator: maps z, shape (n, q), to samples, shape (n, d).
         discriminator: maps x, shape (n, d), to one logit each, shape (n, 1); for "wasserstein" this is the critic.
         latent_dim: q.
         loss: what the players minimise.
-            "minimax": D's cross entropy, and E[log(1 − D(G(z)))] for G (Goodfellow et al. 2014).
+            "minimax": D's cross entropy, −V of (4.5), and E[log(1 − D(G(z)))] for G (Goodfellow et al. 2014).
             "non-saturating": D's cross entropy, and −E[log D(G(z))] for G.
-            "wasserstein": E[f(G(z))] − E[f(x)] with the gradient penalty (Gulrajani et al. 2017).
-            "relativistic": E[−log sigmoid(D(x) − D(G(z)))] with penalties R₁ and R₂ (Huang et al., "The GAN is dead;
-            long live the GAN!" (2024)).
+            "wasserstein": E[f(G(z))] − E[f(x)], (4.16), with the gradient penalty, (4.18), and −E[f(G(z))] for G
+            (Gulrajani et al. 2017).
+            "relativistic": (4.26), −E[log sigmoid(a(x) − a(G(z)))] and its mirror image for G, with penalties R₁ and
+            R₂, (4.27) (Huang et al., "The GAN is dead; long live the GAN!" (2024)).
         penalty: weight of the penalty: λ of λE[(|∇f| − 1)²], by default 10, or γ of γ/2 (R₁ + R₂), by default 0.1.
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
-        ValueError: if there is no such loss, or a penalty for a loss without one.
+        TypeError: in the methods, if x is of another type than the model.
+        ValueError: if there is no such loss, or a penalty for a loss without one; in the methods, if generator,
+            discriminator and data do not fit together.
     """
 
     def __init__(
@@ -142,23 +147,25 @@ class GAN(nn.Module):
         self.latent_dim = check_int("latent_dim", latent_dim)
         self.penalty = default_penalty if penalty is None else check_number("penalty", penalty, zero=True)
         self.turns = default_turns if turns is None else check_int("turns", turns)
-        self.register_buffer("_origin", torch.zeros(self.latent_dim), persistent=False)
+        dtype = next((p.dtype for p in generator.parameters()), None)
+        self.register_buffer("_origin", torch.zeros(self.latent_dim, dtype=dtype), persistent=False)
 
     def prior(self) -> Independent:
-        """p(z) = N(z; 0, I)."""
+        """p(z) = N(z; 0, I), (4.1)."""
         return Independent(Normal(self._origin, torch.ones_like(self._origin)), 1)
 
     def generate(self, z: Tensor) -> Tensor:
-        """x = G(z), for each row of z, shape (n, q)."""
+        """x = G(z), (4.1), for each row of z, shape (n, q)."""
         return self.generator(z).to(z.dtype)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n new x, shape (n, d): z ~ p(z), then x = G(z)."""
+        """n new x, shape (n, d): z ~ p(z), then x = G(z), (4.1)."""
         return self.generate(self._noise(check_int("n", n), generator)).detach()
 
     def discriminate(self, x: Tensor) -> Tensor:
-        """The logit of D(x), large where x looks real, shape (n,)."""
+        """The logit a(x) of D(x), (4.6), large where x looks real, shape (n,)."""
+        check_alike("x", x, self._origin, "the model")
         logits = self.discriminator(x).to(x.dtype)
         if logits.shape not in ((len(x), 1), (len(x),)):
             raise ValueError(
@@ -175,7 +182,7 @@ class GAN(nn.Module):
         ]
 
     def discriminator_loss(self, x: Tensor) -> Tensor:
-        """D's loss on real x and as many generated ones, with the penalty; a scalar; G stays out of it."""
+        """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out."""
         x_fake = self.sample(len(x))
         if x_fake.shape != x.shape:
             raise ValueError(
@@ -215,7 +222,7 @@ def optimal_logit(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
 
 
 def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """V(D, G) = ∫ p log D + q log(1 − D) dx, (4.5), by the trapezoidal rule, in nats.
+    """V(G, D) = ∫ p log D + q log(1 − D) dx, (4.5), by the trapezoidal rule, in nats.
 
     Args:
         logits: of D at the points of the grid, shape (m,).
@@ -227,11 +234,14 @@ def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> T
 
 
 def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, (4.9), at most log 2, by the trapezoidal rule, in nats.
+    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, (4.9), at most log 2, (4.11), by the trapezoidal rule.
 
     Args:
         p, q: densities over the line.
         x: increasing points that cover both densities, shape (m,).
+
+    Returns:
+        The divergence in nats.
     """
     log_p, log_q = p.log_prob(x), q.log_prob(x)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)

@@ -144,6 +144,13 @@ def test_interpolates_are_random_for_each_sample_and_one_for_all_its_entries():
     assert torch.equal(first, again)
     assert not torch.equal(first, gan.random_interpolates(x, x_fake))
 
+    def penalty(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return gan.gradient_penalty(lambda x: x.square().sum((1, 2)), x, x_fake, generator=generator)
+
+    assert torch.equal(penalty(1), penalty(1))
+    assert not torch.equal(penalty(1), penalty(2))
+
 
 def test_gradient_penalty_looks_between_the_samples():
     """f(x) = |x|²/2 has |∇f(x̂)| = |x̂|, so that from 0 to x with |x| = c, E[(εc − 1)²] = c²/3 − c + 1."""
@@ -289,6 +296,12 @@ def test_samples_come_from_the_prior_through_the_generator(device):
     assert not torch.equal(draws[0], draws[2])
 
 
+def test_a_model_of_float64_networks_draws_float64():
+    model = GAN(mlp(3, 2).double(), mlp(2, 1).double(), 3)
+    assert model.sample(4).dtype == torch.float64
+    assert model.prior().sample().dtype == torch.float64
+
+
 def test_it_works_in_float64_and_on_images():
     generator = nn.Sequential(mlp(3, 8, 16), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 1))
@@ -329,6 +342,8 @@ def test_bad_input():
         small().sample(0)
     with pytest.raises(ValueError, match=r"discriminator gives shape \(6, 2\) .* one logit for each x"):
         GAN(mlp(3, 2), mlp(2, 2), 3).discriminate(torch.randn(6, 2))
+    with pytest.raises(TypeError, match=r"x is torch.float64, the model torch.float32: convert one"):
+        fit(small(), torch.randn(6, 2).double(), steps=1, progress=False)
     with pytest.raises(ValueError, match=r"generator gives x of shape \(2,\), the data have \(4,\)"):
         fit(GAN(mlp(3, 2), mlp(4, 1), 3), torch.randn(6, 4), steps=1, progress=False)
 
