@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,18 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from companion.diffusion import Cosine, Diffusion, EmpiricalDenoiser, GaussianDenoiser, Linear, Straight
+from companion.diffusion import (
+    DDIM,
+    DDPM,
+    Cosine,
+    Diffusion,
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    Heun,
+    Linear,
+    Straight,
+    split,
+)
 from companion.latent import GaussianMixture
 
 SCHEDULES = (Linear(), Cosine(), Straight())
@@ -419,3 +431,269 @@ def test_the_score_function_of_a_mixture() -> None:
         by_differences = torch.stack([(log_q(point + d) - log_q(point - d)) / (2 * step) for d in e])
         close(by_formula, by_differences, 1e-5)
         close(by_formula, slope(q.log_prob, point[None])[0], 1e-8)
+
+
+# Second half: going back, (5.17) to (5.28)
+
+
+def known(schedule: str = "cosine", seed: int = 80) -> tuple[Diffusion, Tensor, Tensor]:
+    """A diffusion that knows its Gaussian data, their mean and their covariance."""
+    mu, A = normal(2, seed=seed), normal(2, 2, seed=seed + 1)
+    C = 0.3 * A @ A.T + 0.1 * torch.eye(2).double()
+    return Diffusion(GaussianDenoiser(mu, C, schedule), 2, schedule, "data").double(), mu, C
+
+
+def pair(model: Diffusion, t: float) -> tuple[float, float]:
+    """α and σ at time t."""
+    time = torch.tensor(t, dtype=torch.float64)
+    return model.schedule.alpha(time).item(), model.schedule.sigma(time).item()
+
+
+def function_of(C: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """f of a symmetric matrix, by its eigenvalues."""
+    values, vectors = torch.linalg.eigh(C)
+    return (vectors * f(values)) @ vectors.T
+
+
+def carried(model: Diffusion, mu: Tensor, C: Tensor, x_1: Tensor, t: float = 0.0) -> Tensor:
+    """Where the flow of a Gaussian takes x_1: each direction keeps its number of standard deviations."""
+    (a, s), (a_1, s_1) = pair(model, t), pair(model, 1.0)
+    stretch = function_of(C, lambda c: ((a**2 * c + s**2) / (a_1**2 * c + s_1**2)).sqrt())
+    return a * mu + (x_1 - a_1 * mu) @ stretch
+
+
+@pytest.mark.equation("5.17")
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_the_ancestral_step_is_the_conditional_of_the_joint_gaussian(schedule: str) -> None:
+    """Given x_0, (x_s, x_t) is Gaussian with covariance [[σ_s², α σ_s²], [·, σ_t²]]: condition it on x_t."""
+    x_0, x_t = normal(5, 2, seed=82), normal(5, 2, seed=83)
+    model = Diffusion(lambda x, t: x_0, 2, schedule, "data").double()
+    s, t = 0.35, 0.6
+    (a_s, s_s), (a_t, s_t) = pair(model, s), pair(model, t)
+    cross = a_t / a_s * s_s**2
+    mean, variance = a_s * x_0 + cross / s_t**2 * (x_t - a_t * x_0), s_s**2 - cross**2 / s_t**2
+    eps, a_ts = (x_t - a_t * x_0) / s_t, a_t / a_s
+    s_ts = math.sqrt(s_t**2 - a_ts**2 * s_s**2)
+    close(a_s * x_0 + a_ts * s_s**2 / s_t * eps, mean)
+    close(number(s_s * s_ts / s_t) ** 2, variance)
+    close(number(a_ts * s_s**2 / s_t) ** 2 + (s_s * s_ts / s_t) ** 2, s_s**2)
+    n = 50_000
+    one = (row[:1].expand(n, 2) for row in (x_t, x_0, eps))
+    draws = DDPM(1).step(model, None, *one, s, t, torch.Generator().manual_seed(84))
+    within(draws, mean[0])
+    within((draws - mean[0]) ** 2, variance)
+
+
+@pytest.mark.equation("5.18")
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_whatever_eta_the_noise_that_is_left_has_the_right_size(eta: float) -> None:
+    """With the true x_0, x_t ~ q(x_t | x_0) becomes x_s ~ q(x_s | x_0); the rest of the noise of x_t survives."""
+    n, s, t, x_0 = 200_000, 0.35, 0.6, 0.7
+    model = Diffusion(lambda x, t: torch.full_like(x, x_0), 1, "cosine", "data").double()
+    (a_s, s_s), (a_t, s_t) = pair(model, s), pair(model, t)
+    noise = normal(n, 1, seed=85)
+    x_t = a_t * x_0 + s_t * noise
+    x_s = DDIM(1, eta=eta).step(model, None, x_t, *model.predict(x_t, t), s, t, torch.Generator().manual_seed(86))
+    within(x_s, a_s * x_0)
+    within((x_s - a_s * x_0) ** 2, s_s**2)
+    fresh = eta**2 * (s_s**2 - (a_t / a_s * s_s**2 / s_t) ** 2)
+    within((x_s - a_s * x_0) * noise, math.sqrt(s_s**2 - fresh))
+
+
+@pytest.mark.equation("5.19")
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+def test_the_equation_carries_a_gaussian_to_where_it_belongs(schedule: str) -> None:
+    """x̂_0 dα/dt + ε̂ dσ/dt, given to a solver of the highest order, against the closed form."""
+    model, mu, C = known(schedule)
+    x_1 = normal(3, 2, seed=87)
+    d = 1e-6
+
+    def slope(t: float, flat):
+        x = torch.as_tensor(flat).reshape(3, 2)
+        x_0, eps = model.predict(x, t)
+        (a, s), (b, r) = pair(model, t + d), pair(model, t - d)
+        return ((a - b) / (2 * d) * x_0 + (s - r) / (2 * d) * eps).flatten().numpy()
+
+    for t in (0.5, 0.01):
+        end = integrate.solve_ivp(slope, (1 - d, t), x_1.flatten().numpy(), "DOP853", rtol=1e-9, atol=1e-9).y[:, -1]
+        close(torch.as_tensor(end).reshape(3, 2), carried(model, mu, C, x_1, t), tolerance=1e-4)
+
+
+@pytest.mark.equation("5.20")
+@pytest.mark.parametrize(("sampler", "order"), [(DDIM, 1), (Heun, 2)])
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+def test_the_error_falls_at_the_order_of_the_method(sampler: type, order: int, schedule: str) -> None:
+    model, mu, C = known(schedule)
+    x_1 = normal(200, 2, seed=88)
+    errors = []
+    for steps in (100, 200):
+        *_, end = sampler(steps).trajectory(model, x_1)
+        errors.append((end.x_t - carried(model, mu, C, x_1)).square().mean().sqrt())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.equation("5.20")
+def test_heuns_step_is_the_mean_of_the_slopes_at_both_ends() -> None:
+    model, _, _ = known("linear")
+    x_t, s, t = normal(6, 2, seed=89), 0.4, 0.7
+    (a_s, s_s), (a_t, s_t) = pair(model, s), pair(model, t)
+    first = model.predict(x_t, t)
+    euler = x_t + (a_s - a_t) * first[0] + (s_s - s_t) * first[1]
+    second = model.predict(euler, s)
+    mean = [(one + other) / 2 for one, other in zip(first, second, strict=True)]
+    step = Heun(1).step(model, model.predict, x_t, *first, s, t, None)
+    close(step, x_t + (a_s - a_t) * mean[0] + (s_s - s_t) * mean[1])
+
+
+@pytest.mark.equation("5.21")
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_the_mean_velocity_satisfies_the_continuity_equation(schedule: str) -> None:
+    """∂q/∂t + ∂(q E[v | x_t])/∂x = 0 for a mixture on the line, q and E[v | x_t] by quadrature over x_0."""
+    model = Diffusion(torch.nn.Identity(), 1, schedule, "data")
+    data = [(0.3, stats.norm(-1.0, 0.4)), (0.7, stats.norm(0.8, 0.2))]
+
+    def density_and_flux(x: float, t: float) -> tuple[float, float]:
+        a, s = pair(model, t)
+        (a_up, s_up), (a_down, s_down) = pair(model, t + 1e-5), pair(model, t - 1e-5)
+        da, ds = (a_up - a_down) / 2e-5, (s_up - s_down) / 2e-5
+
+        def joint(x_0: float) -> float:
+            return sum(weight * p.pdf(x_0) for weight, p in data) * stats.norm.pdf(x, a * x_0, s)
+
+        def moving(x_0: float) -> float:
+            return joint(x_0) * (da * x_0 + ds * (x - a * x_0) / s)
+
+        return tuple(integrate.quad(f, -4, 4, points=(-1, 0.8), limit=200, epsabs=1e-9)[0] for f in (joint, moving))
+
+    h = 1e-3
+    for x, t in ((-0.4, 0.3), (0.5, 0.6)):
+        in_time = (density_and_flux(x, t + h)[0] - density_and_flux(x, t - h)[0]) / (2 * h)
+        in_space = (density_and_flux(x + h, t)[1] - density_and_flux(x - h, t)[1]) / (2 * h)
+        assert in_time == pytest.approx(-in_space, rel=1e-3, abs=1e-4)
+        assert abs(in_time) > 0.02
+
+
+@pytest.mark.equation("5.22")
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_data_and_noise_solve_two_linear_equations(schedule: str) -> None:
+    model = Diffusion(torch.nn.Identity(), 3, schedule, "data")
+    x_0, eps, t = normal(4, 3, seed=90), normal(4, 3, seed=91), 0.37
+    (a, s), (a_up, s_up), (a_down, s_down) = (pair(model, time) for time in (t, t + 1e-6, t - 1e-6))
+    da, ds = (a_up - a_down) / 2e-6, (s_up - s_down) / 2e-6
+    x_t, v = a * x_0 + s * eps, da * x_0 + ds * eps
+    determinant = a * ds - da * s
+    by_hand = (ds * x_t - s * v) / determinant, (a * v - da * x_t) / determinant
+    matrix = torch.tensor([[a, s], [da, ds]], dtype=torch.float64)
+    solved = torch.linalg.solve(matrix, torch.stack([x_t, v]).flatten(1)).reshape(2, 4, 3)
+    ours = split("velocity", v, x_t, torch.full((4, 1), t).double(), model.schedule)
+    for found in (by_hand, solved, ours):
+        close(found[0], x_0, tolerance=1e-6)
+        close(found[1], eps, tolerance=1e-6)
+
+
+@pytest.mark.equation("5.23")
+@pytest.mark.parametrize("k", [0.0, 0.6])
+def test_the_flow_matching_loss_of_a_known_prediction(k: float) -> None:
+    """v̂ = k x_t, x_0 ~ N(m, c): E(v̂ − (ε − x_0))² = ((k(1 − t) + 1) m)² + (k(1 − t) + 1)² c + (kt − 1)², over t."""
+    m, c = 0.7, 0.3
+    truth, _ = integrate.quad(lambda t: (k * (1 - t) + 1) ** 2 * (m**2 + c) + (k * t - 1) ** 2, 0, 1)
+    scale = torch.nn.Parameter(torch.tensor(k).double())
+    model = Diffusion(lambda x, t: scale * x, 1, "straight", "velocity").double()
+    torch.manual_seed(92)
+    losses = torch.stack([model.loss(m + math.sqrt(c) * torch.randn(2000, 1).double()) for _ in range(100)])
+    within(losses.detach(), truth)
+
+
+@pytest.mark.equation("5.24")
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_the_three_errors_are_multiples_of_one_another(schedule: str) -> None:
+    model = Diffusion(torch.nn.Identity(), 3, schedule, "data")
+    x_0, eps, wrong, t = normal(4, 3, seed=93), normal(4, 3, seed=94), normal(4, 3, seed=95), 0.37
+    (a, s), (a_up, s_up), (a_down, s_down) = (pair(model, time) for time in (t, t + 1e-6, t - 1e-6))
+    da, ds = (a_up - a_down) / 2e-6, (s_up - s_down) / 2e-6
+    x_t = a * x_0 + s * eps
+    wrong_eps = (x_t - a * wrong) / s
+    wrong_v = da * wrong + ds * wrong_eps
+    in_data, in_noise = (x_0 - wrong).square().sum(1), (eps - wrong_eps).square().sum(1)
+    in_velocity = (da * x_0 + ds * eps - wrong_v).square().sum(1)
+    W = a * ds - da * s
+    close(in_velocity, (W / s) ** 2 * in_data, tolerance=1e-5)
+    close(in_velocity, (W / a) ** 2 * in_noise, tolerance=1e-5)
+    weight = -(a_up**2 / s_up**2 - a_down**2 / s_down**2) / 4e-6  # −½ SNR'
+    close(weight * in_data, a / (s * W) * in_velocity, tolerance=1e-4)
+    if schedule == "straight":
+        close(number(W), 1.0, tolerance=1e-6)
+
+
+@pytest.mark.equation("5.25")
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+def test_the_best_denoiser_of_points_obeys_tweedie(schedule: str) -> None:
+    """E[x_0 | x_t] = (x_t + σ² ∇ log q(x_t)) / α, the gradient of the log-density of a mixture by autograd."""
+    points, x_t, t = normal(7, 3, seed=96), normal(5, 3, seed=97).requires_grad_(), 0.4
+    model = Diffusion(EmpiricalDenoiser(points, schedule), 3, schedule, "data").double()
+    a, s = pair(model, t)
+    components = torch.distributions.Independent(Normal(a * points, s), 1)
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=torch.zeros(7)), components)
+    (slope,) = torch.autograd.grad(mixture.log_prob(x_t).sum(), x_t)
+    close(model.predict(x_t.detach(), t)[0], (x_t + s**2 * slope).detach() / a)
+    distance = (x_t[:, None] - a * points).square().sum(-1)
+    close((-distance / (2 * s**2)).softmax(1) @ points, model.predict(x_t, t)[0])
+
+
+@pytest.mark.equation("5.26")
+def test_close_to_the_data_the_best_denoiser_names_the_nearest_point_and_the_flow_ends_there() -> None:
+    points, x = normal(50, 4, seed=98), normal(20, 4, seed=99)
+    model = Diffusion(EmpiricalDenoiser(points, "straight"), 4, "straight", "data").double()
+    nearest = points[torch.cdist(x, points).argmin(1)]
+    gaps = [(model.predict(x, t)[0] - nearest).abs().amax(1).median() for t in (0.3, 0.1, 0.03)]
+    assert gaps[0] > 10 * gaps[1] > 100 * gaps[2]
+    close(model.predict(x, 1e-3)[0], nearest)
+    *_, end = Heun(200).trajectory(model, x)
+    assert torch.cdist(end.x_t, points).min(1).values.max() < 1e-6
+    assert len(torch.cdist(end.x_t, points).argmin(1).unique()) > 5
+
+
+@pytest.mark.equation("5.27")
+def test_guidance_mixes_the_predictions_with_and_without_labels() -> None:
+    A = normal(2, 3, 3, seed=100)
+
+    def net(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return x @ A[0] if labels is None else x @ A[1] + labels
+
+    model = Diffusion(net, 3, "cosine", "velocity").double()
+    x, t, labels = normal(4, 3, seed=101), 0.6, torch.tensor([2])
+    plain, asked = model.predict(x, t), model.predict(x, t, labels)
+    assert not torch.allclose(plain[0], asked[0])
+    for w in (0.0, 1.0, 2.5):
+        mixed = model.predict(x, t, labels, guidance=w)
+        for found, one, other in zip(mixed, plain, asked, strict=True):
+            close(found, (1 - w) * one + w * other)
+
+
+@pytest.mark.equation("5.28")
+@pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
+def test_the_guided_score_is_that_of_a_tilted_density(w: float) -> None:
+    """Two classes on the line: the derivative of log(q(x_t) q(c | x_t)^w), every factor normalised by quadrature."""
+    t, means, stds, shares = 0.5, (-1.0, 0.8), (0.3, 0.6), (0.25, 0.75)
+    C = [torch.tensor([[std**2]]).double() for std in stds]
+    models = [
+        Diffusion(GaussianDenoiser(torch.tensor([m]).double(), c, "cosine"), 1, "cosine", "data").double()
+        for m, c in zip(means, C, strict=True)
+    ]
+    a, s = pair(models[0], t)
+
+    def q(x: float, k: int) -> float:
+        return integrate.quad(
+            lambda x_0: stats.norm.pdf(x_0, means[k], stds[k]) * stats.norm.pdf(x, a * x_0, s), -4, 4, epsabs=1e-12
+        )[0]
+
+    def log_tilted(x: float) -> float:
+        both = [shares[k] * q(x, k) for k in (0, 1)]
+        return math.log(sum(both)) + w * math.log(both[1] / sum(both))
+
+    for x in (-0.8, 0.6):
+        both = [shares[k] * q(x, k) for k in (0, 1)]
+        asked, other = (models[k].score(torch.tensor([[x]]).double(), t).item() for k in (1, 0))
+        plain = (both[1] * asked + both[0] * other) / sum(both)
+        guided = (1 - w) * plain + w * asked
+        assert guided == pytest.approx((log_tilted(x + 1e-4) - log_tilted(x - 1e-4)) / 2e-4, rel=1e-4, abs=1e-5)
