@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-_KEY = "companion.training"
+_KEY, _CHECKSUM = "companion.training", "companion.training.crc32"
 
 
 def write(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
@@ -25,7 +27,8 @@ def write(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(save(tensors, {_KEY: json.dumps(about)}))
+            text = json.dumps(about)
+            file.write(save(tensors, {_KEY: text, _CHECKSUM: _checksum(tensors, text)}))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -41,8 +44,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     """
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()[_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            text, checksum = (file.metadata()[key] for key in (_KEY, _CHECKSUM))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum != _checksum(tensors, text):
+            raise SafetensorError("the checksum is that of another content")
+        return tensors, json.loads(text)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint of fit: name another file, or delete it") from error
 
@@ -54,5 +60,17 @@ def form(x: Tensor) -> str:
 
 def fingerprint(x: Tensor) -> str:
     """Type, shape and checksum of a tensor."""
-    content = x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return f"{form(x)} with SHA-256 {hashlib.sha256(content).hexdigest()}"
+    return f"{form(x)} with SHA-256 {hashlib.sha256(_content(x)).hexdigest()}"
+
+
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+    """CRC-32 of the text and of the tensors with their names, types and shapes."""
+    checksum = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        checksum = zlib.crc32(f"{name} {form(tensors[name])}".encode(), checksum)
+        checksum = zlib.crc32(_content(tensors[name]), checksum)
+    return str(checksum)
+
+
+def _content(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

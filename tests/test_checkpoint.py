@@ -50,6 +50,24 @@ def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
     assert read(path)[1] == {"step": 1}
 
 
+def test_a_flipped_bit_is_noticed_wherever_it_matters(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors, about = {"x": torch.randn(3), "half": torch.ones(2).bfloat16(), "on": torch.tensor([True])}, {"step": 17}
+    write(path, tensors, about)
+    content = path.read_bytes()
+    for place, byte in enumerate(content):
+        path.write_bytes(content[:place] + bytes([byte ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            found, values = read(path)
+        except ValueError as error:
+            assert "a.safetensors is damaged" in str(error)  # noqa: PT017
+        else:
+            assert place < len(content) - 17, "the last 17 bytes are the tensors"
+            assert values == about
+            assert found.keys() == tensors.keys()
+            assert all(torch.equal(found[name], x) for name, x in tensors.items())
+
+
 def test_the_file_is_readable_by_whom_the_umask_allows(tmp_path):
     path, other = tmp_path / "a.safetensors", tmp_path / "other"
     write(path, {"x": torch.ones(1)}, {})
