@@ -45,6 +45,7 @@ def divergence(p, q, *, half=0.5, base=math.e, first=True, second=True, safe=Tru
 
 
 WRONG_4_2 = {
+    "The shape is": lambda p, q: torch.special.xlogy(p, 2 * p / (p + q)),
     "0 · log 0": lambda p, q: divergence(p, q, safe=False),
     "midpoint": lambda p, q: torch.special.xlogy(p, p / q).sum(),
     "mean of the two": lambda p, q: divergence(p, q, half=1),

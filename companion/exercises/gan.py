@@ -61,6 +61,11 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
     m = (p + q) / 2
     truth = math.log(2) - (m * Bernoulli(probs=p / (p + q)).entropy()).sum()
     expect(
+        answer.ndim == 0,
+        ko=f"모양이 {tuple(answer.shape)}이다. 모든 값에 걸쳐 더하면 수 하나가 남는다.",
+        en=f"The shape is {tuple(answer.shape)}. Sum over all values, and one number is left.",
+    )
+    expect(
         not answer.isnan(),
         ko="NaN이 나온다. 확률이 0인 곳에서 0 · log 0은 0으로 친다(torch.special.xlogy).",
         en="The answer is NaN. Where a probability is 0, take 0 · log 0 as 0 (torch.special.xlogy).",
