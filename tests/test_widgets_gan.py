@@ -159,6 +159,24 @@ def test_recording_leaves_the_training_as_it_is(loss: str) -> None:
     assert recorded.steps == [0, 7, 14, 21, 28]
 
 
+def test_recording_leaves_a_generator_with_dropout_and_running_means_as_it_is() -> None:
+    def restless() -> GAN:
+        model = gan()
+        model.generator = nn.Sequential(nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 2))
+        return model
+
+    torch.manual_seed(3)
+    plain = restless()
+    torch.manual_seed(3)
+    recorded = Recording(restless(), 2, 50)
+    fit(plain, points(), steps=6, **CALL)
+    fit(recorded, points(), steps=6, **CALL)
+    recorded.record()
+    assert recorded.model.training
+    for first, second in zip(plain.state_dict().values(), recorded.model.state_dict().values(), strict=True):
+        assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("loss", ["minimax", "wasserstein"])
 def test_a_frame_is_the_model_after_so_many_steps(loss: str) -> None:
     recording = trained(loss)

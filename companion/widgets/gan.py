@@ -23,7 +23,8 @@ DATA, SAMPLES, LARGEST = 200, 160, 150_000
 class Recording(nn.Module):
     """A GAN that remembers its training: every so many steps, samples from fixed z and the weights of D.
 
-    `fit(Recording(gan), x, steps=…)` trains as `fit(gan, x, steps=…)` does, to the bit: recording draws no noise.
+    `fit(Recording(gan), x, steps=…)` trains as `fit(gan, x, steps=…)` does, to the bit: recording draws no noise. It
+    remembers what happened in this process; a checkpoint holds the model only.
 
     Args:
         model: the GAN.
@@ -84,8 +85,11 @@ class Recording(nn.Module):
         step = len(self._losses[0]) // self._turns[0] if self._losses else 0
         if step in self.steps:
             return
+        training = self.model.training
+        self.model.eval()  # so that no dropout draws and no running mean moves
         with torch.autocast(self.z.device.type, enabled=False):
             samples = self.model.generate(self.z).float().cpu()
+        self.model.train(training)
         self.steps.append(step)
         self.samples.append(samples)
         self.weights.append(nn.utils.parameters_to_vector(self.model.discriminator.parameters()).float().cpu())
