@@ -12,9 +12,12 @@ from ipywidgets.embed import dependency_state
 from torch import nn
 from torch.distributions import Normal
 
+from companion.diffusion import Diffusion
 from companion.latent import NonlinearGaussian
+from companion.nets import ResidualMLP
 from companion.ppca import PPCA
 from companion.widgets import Widget
+from companion.widgets.diffusion import DiffusionWidget, Film
 from companion.widgets.latent import LatentWidget
 from companion.widgets.ppca import PPCAWidget
 from companion.widgets.vae import DecoderWidget
@@ -390,12 +393,23 @@ def decoder_widget() -> DecoderWidget:
     return DecoderWidget(decoders, [z, 0.5 * z], torch.arange(300) % 10, **numbers, walk=True)
 
 
-WIDGETS = {"latent": LatentWidget, "ppca": lambda: PPCAWidget(points()), "vae": decoder_widget}
+def diffusion_widget() -> DiffusionWidget:
+    film = Film(Diffusion(ResidualMLP(256, 8, 1), 256), points(2048).float().view(16, 256)[:6])
+    return DiffusionWidget(Diffusion(ResidualMLP(2, 32, 2), 2), points().float(), film)
+
+
+WIDGETS = {
+    "latent": LatentWidget,
+    "ppca": lambda: PPCAWidget(points()),
+    "vae": decoder_widget,
+    "diffusion": diffusion_widget,
+}
 #: A trait and the values that a drag gives it.
 DRAGS = {
     "LatentWidget": ("b", [i / 10 for i in range(20)]),
     "PPCAWidget": ("sigma2", list(range(1, 20))),
     "DecoderWidget": ("z", [[i / 10, 1 - i / 10] for i in range(20)]),
+    "DiffusionWidget": ("t", [i / 20 for i in range(20)]),
 }
 
 

@@ -395,7 +395,6 @@ function buildDiffusion(model, root, signal) {
         }
         $(".clean-name").innerHTML = X(reverse, "0");
       });
-      Object.assign(host.dataset, { ink: noisy.slice(0, 64).map((value) => value.toFixed(4)) });
     }
     for (const box of root.querySelectorAll(".shares")) {
       const { alpha, sigma } = box.closest(".film") ? SCHEDULES[images.name](now) : share;
@@ -424,7 +423,7 @@ function buildDiffusion(model, root, signal) {
 const pair = ([a, b]) => `(${show(a)}, ${show(b)})`;
 
 /** A ratio with three digits or so, however large or small. */
-const ratio = (value) => (value >= 1e4 || value < 1e-2 ? value.toExponential(1).replace(/e\+?(-?)(\d+)/, (_, sign, power) => `·10${sign && "⁻"}${power.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`) : show(value, value < 10 ? 2 : value < 100 ? 1 : 0)).replace("Infinity", "∞");
+const ratio = (value) => (value >= 1e4 || value < 0.1 ? value.toExponential(1).replace(/e\+?(-?)(\d+)/, (_, sign, power) => `·10${sign && "⁻"}${power.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`) : show(value, value < 10 ? 2 : value < 100 ? 1 : 0)).replace("Infinity", "∞");
 
 const halves = (values) => [values.subarray(0, values.length / 2), values.subarray(values.length / 2)];
 

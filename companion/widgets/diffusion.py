@@ -62,7 +62,8 @@ class DiffusionWidget(Widget):
 
     In the plane the network itself travels, in half precision, and JavaScript evaluates it: arrows show the score of
     x_t, or the direction in which the reverse equation moves it, and the points on the way back follow that equation by
-    `Heun(50)`. A point of the reader's own is led to noise and to data by the same equation. The images are recorded.
+    `Heun(50)`, as does a point of the reader's own: `widget.point` is where he put it, at time `widget.since`, and
+    `widget.t` is the time on the screen. The images are recorded.
 
     Args:
         model: a trained model of the plane, whose denoiser is a small `ResidualMLP` of two entries.
@@ -123,7 +124,7 @@ class DiffusionWidget(Widget):
         }.items():
             self.set_trait(name, value)
         place = [-0.12 * half, 0.04 * half] if point is None else list(point)
-        super().__init__(t=t, direction=direction, field=field, point=place, since=max(t, 0.01), lang=lang)
+        super().__init__(t=t, direction=direction, field=field, point=place, since=min(max(t, 0.01), 1), lang=lang)
 
     @traitlets.validate("t", "since")
     def _between(self, proposal: traitlets.Bunch) -> float:
