@@ -294,6 +294,7 @@ def test_samples_come_from_the_prior_through_the_generator(device):
     draws = [model.sample(5, generator=torch.Generator(device).manual_seed(s)) for s in (3, 3, 4)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"generator", "discriminator"}
 
 
 def test_a_model_of_float64_networks_draws_float64():
