@@ -370,7 +370,7 @@ def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tenso
     box = (-reach, reach, -reach, reach)
     shades = LinearSegmentedColormap.from_list("D", [VERMILION, "white", BLUE], N=15)
     picture = {"extent": box, "origin": "lower", "interpolation": "bilinear", "vmin": 0, "vmax": 1}
-    axis.imshow(logit.sigmoid(), cmap=shades, alpha=0.5, **picture)
+    axis.imshow(logit.sigmoid().numpy(), cmap=shades, alpha=0.5, **picture)
     axis.plot(*real.T, ".", color=INK, ms=1.5, alpha=0.35, mew=0)
     axis.plot(*made.T, ".", color=VERMILION, ms=3.2, mew=0)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
@@ -386,7 +386,7 @@ def coverage(counts: Tensor, marked: Tensor) -> Figure:
         marked: flat indices of the cells to frame, shape (m,).
     """
     figure, axis = plt.subplots(figsize=(4.6, 3.5))
-    picture = axis.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+    picture = axis.imshow(counts.numpy(), cmap="Blues", vmin=0, aspect="auto")
     for index in marked.tolist():
         row, column = divmod(index, counts.shape[1])
         axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILION, lw=1))
@@ -571,3 +571,118 @@ def rate_distortion(curves: list[Tensor], linear: Tensor, deep: Tensor, labels: 
     axis.set_title(r"$\mathbb{E}\,\|x-\tilde{x}\|^2$", fontsize=14)
     axis.tick_params(labelsize=12)
     return figure
+
+
+# Chapter 5
+
+
+def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) -> Figure:
+    """Noise creeping over one image and over points of the plane, a column for each time.
+
+    Args:
+        images: flat images, shape (times, side²), ink 1 on paper 0.
+        clouds: the points at each time, shape (times, n, 2).
+        groups: integer labels of the points, shape (n,).
+        times: one for each column.
+    """
+    figure, axes = plt.subplots(2, len(times), figsize=(1.25 * len(times), 2.7))
+    colours = [(BLUE, VERMILION, GREEN)[group] for group in groups.tolist()]
+    for column, image, cloud, t in zip(axes.T, images, clouds, times, strict=True):
+        draw_image(column[0], image)
+        column[0].set_title(f"$t={t:g}$")
+        column[1].scatter(*cloud.T, s=2, c=colours, lw=0, alpha=0.7)
+        column[1].set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+        for axis in column:
+            axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
+    return figure
+
+
+def schedules(t: Tensor, kinds: dict[str, Any]) -> Figure:
+    """α and σ (dashed) of some schedules over time, and the logarithm of their signal-to-noise ratio."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
+    for (name, schedule), colour in zip(kinds.items(), (BLUE, VERMILION, GREEN), strict=False):
+        left.plot(t, schedule.alpha(t), color=colour, label=name)
+        left.plot(t, schedule.sigma(t), color=colour, ls="--", lw=1.2)
+        right.plot(t, schedule.snr(t).log(), color=colour)
+    left.set(xlabel="$t$", xlim=(0, 1), ylim=(0, 1.02))
+    left.set_title(r"$\alpha_t$  ,  $\sigma_t$ (- -)")
+    left.legend(fontsize=9.5, loc="center right", handlelength=1.2)
+    right.set(xlabel="$t$", xlim=(0, 1), ylim=(-12, 12))
+    right.set_title(r"$\log\,\mathrm{SNR}(t)$")
+    right.axhline(0, color=GREY, lw=0.8)
+    return figure
+
+
+def steps_back(grid: Tensor, exact: list[Tensor], model: list[Tensor], titles: list[str]) -> Figure:
+    """The true density of x_s given x_t (filled) and the Gaussian of the model, a panel for each s."""
+    figure, axes = plt.subplots(1, len(exact), figsize=(2.3 * len(exact), 1.9), sharex=True)
+    for axis, truth, gaussian, title in zip(axes, exact, model, titles, strict=True):
+        axis.fill_between(grid, truth, color=BLUE, alpha=0.25, lw=0)
+        axis.plot(grid, gaussian, color=VERMILION, lw=1.5)
+        axis.set(xlabel="$x_s$", yticks=[], xlim=(grid[0], grid[-1]), ylim=(0, None))
+        axis.spines["left"].set_visible(False)
+        axis.set_title(title, fontsize=11)
+    return figure
+
+
+def image_rows(rows: list[Tensor], titles: list[str], labels: list[str], scale: float = 0.95) -> Figure:
+    """Rows of flat images in [0, 1] with a title above each column and a label left of each row."""
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=(scale * len(titles) + 0.5, scale * len(rows) + 0.3), squeeze=False
+    )
+    for line, images, label in zip(axes, rows, labels, strict=True):
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=13)
+        for axis, image in zip(line, images, strict=True):
+            draw_image(axis, image)
+            axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=11)
+    return figure
+
+
+def nats_over_snr(log_snr: Tensor, looks: Tensor, excess: Tensor) -> Figure:
+    """Left: how often a training looks at each log SNR, with a uniform one. Right: nats it loses there, or wins.
+
+    Args:
+        log_snr: evenly spaced, from high to low, shape (m,).
+        looks: the density of log SNR in the training by the simple loss, shape (m,).
+        excess: its half squared error minus that of the training by the bound, shape (m,).
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
+    even = 1 / (log_snr.max() - log_snr.min())
+    left.plot(log_snr, looks, color=VERMILION, label=r"$L_{\mathrm{simple}}$")
+    left.plot(log_snr, even.expand_as(log_snr), color=BLUE, label=r"$\mathcal{L}$")
+    left.legend(fontsize=11, handlelength=1.2)
+    left.set_ylim(0, None)
+    for sign, colour in ((1, VERMILION), (-1, BLUE)):
+        right.fill_between(log_snr, 0 * excess, sign * (sign * excess).clamp(min=0), color=colour, alpha=0.4, lw=0)
+    right.plot(log_snr, excess, color=INK, lw=1.2)
+    right.axhline(0, color=GREY, lw=0.8)
+    left.set_title(r"$p(\log\,\mathrm{SNR})$")
+    right.set_title(r"$\Delta\;\frac{1}{2}\,\mathbb{E}\,\|\varepsilon-\hat{\varepsilon}\|^2$")
+    for axis in (left, right):
+        axis.set(xlabel=r"$\log\,\mathrm{SNR}$", xlim=(log_snr.max(), log_snr.min()))
+    return figure
+
+
+def score_field(axis: Axes, field: Any, density: Any, reach: float, title: str, *, cells: int = 11) -> None:
+    """Arrows of a vector field x ↦ (…, 2) over shades of a density x ↦ (…), on the square [−reach, reach]².
+
+    Args:
+        axis: where to draw.
+        field: maps points, shape (n, 2), to arrows, shape (n, 2).
+        density: maps points, shape (n, 2), to numbers, shape (n,).
+        reach: half the side of the square.
+        title: of the panel.
+        cells: arrows along each side.
+    """
+    fine, coarse = (torch.linspace(-reach, reach, count) for count in (121, 2 * cells + 1))
+    shades = density(torch.cartesian_prod(fine, fine)).reshape(121, 121).T
+    picture = {"extent": (-reach, reach, -reach, reach), "origin": "lower", "vmin": 0}
+    axis.imshow(shades.detach(), cmap="Blues", alpha=0.75, interpolation="bilinear", **picture)
+    x = torch.cartesian_prod(coarse[1::2], coarse[1::2])
+    head = {"headwidth": 4, "headlength": 4, "headaxislength": 3.5}
+    axis.quiver(*x.T, *field(x).detach().T, color=INK, width=0.006, pivot="tail", scale=2.6 * cells, **head)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+    axis.set_title(title, fontsize=10.5)
+    axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
