@@ -73,3 +73,52 @@ def test_every_block_stays_inside_its_diagram(draw: Callable) -> None:
         assert bottom <= points[:, 1].min()
         assert points[:, 1].max() <= top
     matplotlib.pyplot.close(axis.figure)
+
+
+def test_frames_stand_around_the_marked_cells() -> None:
+    counts = torch.arange(12.0).view(3, 4)
+    axis = plots.coverage(counts, torch.tensor([1, 6, 11])).axes[0]
+    assert axis.images[0].get_array().tolist() == counts.tolist()
+    middles = [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in axis.patches]
+    assert middles == [(1, 0), (2, 1), (3, 2)]
+    matplotlib.pyplot.close(axis.figure)
+
+
+def test_the_density_is_recovered_from_the_other_and_the_logit() -> None:
+    grid, p, q, logit = torch.linspace(-1, 1, 5), torch.rand(5) + 0.1, torch.rand(5) + 0.1, torch.randn(5)
+    left, right = plots.density_ratio(grid, p, q, logit).axes
+    wanted = {"$p_{\\mathrm{data}}$": p, "$p_\\theta$": q, "$D^*$": p / (p + q), "$D$": 1 / (1 + (-logit).exp())}
+    wanted |= {"$\\log p_{\\mathrm{data}}$": p.log(), "$\\log p_\\theta+a$": (q * logit.exp()).log()}
+    drawn = {line.get_label(): torch.as_tensor(line.get_ydata()) for line in (*left.lines, *right.lines)}
+    assert drawn.keys() == wanted.keys()
+    for label, values in wanted.items():
+        torch.testing.assert_close(drawn[label], values)
+    matplotlib.pyplot.close(left.figure)
+
+
+def test_a_landscape_is_blue_where_the_logit_says_real_and_points_lie_on_their_places() -> None:
+    figure, axis = matplotlib.pyplot.subplots()
+    real, made = torch.tensor([[1.0, -1.0]]), torch.tensor([[-1.0, 0.5]])
+    line = torch.linspace(-2, 2, 9)
+    plots.landscape(axis, 20 * line[:, None].expand(9, 9), 2.0, real, made, "title")  # real above, fake below
+    (image,) = axis.images
+    red, _, blue, _ = image.cmap(image.norm(image.get_array()[-1, 0]))
+    assert blue > red
+    red, _, blue, _ = image.cmap(image.norm(image.get_array()[0, 0]))
+    assert red > blue
+    assert (image.origin, image.get_extent()) == ("lower", [-2, 2, -2, 2])
+    assert [line.get_xydata().tolist() for line in axis.lines] == [real.tolist(), made.tolist()]
+    matplotlib.pyplot.close(figure)
+
+
+def test_arrows_are_the_flow_and_paths_start_at_a_dot() -> None:
+    figure, axis = matplotlib.pyplot.subplots()
+    path = torch.tensor([[1.0, 0.0], [0.5, 0.25]])
+    plots.vector_field(axis, lambda theta, psi: (theta + 2 * psi, theta * psi), [(path, "k")], 2.0, "title")
+    (arrows,) = axis.collections
+    theta, psi = torch.as_tensor(arrows.get_offsets()).T
+    torch.testing.assert_close(torch.as_tensor(arrows.U).double(), theta + 2 * psi, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.as_tensor(arrows.V).double(), theta * psi, rtol=0, atol=1e-6)
+    drawn, dot, answer = (line.get_xydata().tolist() for line in axis.lines)
+    assert (drawn, dot, answer) == (path.tolist(), path[:1].tolist(), [[0, 0]])
+    matplotlib.pyplot.close(figure)
