@@ -61,7 +61,8 @@ class Schedule:
 class Linear(Schedule):
     """α² = exp(−t/10 − 9.95 t²), σ² = 1 − α²: DDPM's βᵢ, which rise linearly, with infinitely many steps.
 
-    Ho, Jain & Abbeel (2020). σ' is infinite at t = 0: let the network predict the noise.
+    Ho, Jain & Abbeel (2020). σ' is infinite at t = 0, which costs `Heun` its second order: predict the noise, not the
+    velocity.
     """
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -117,6 +117,63 @@ def test_three_standard_deviations_make_quality():
     assert metrics.mode_score(outside, modes, 0.05) == metrics.ModeScore(0, 0.0, pytest.approx(0, abs=1e-12))
 
 
+# --- two samples -----------------------------------------------------------------------------------------------------
+
+
+def gaussian_kernel_mean(distance: float, variance: float, h: float, d: int) -> float:
+    """E k(x, y) where x − y ~ N(mean of this length, variance · I)."""
+    total = h**2 + variance
+    return (h**2 / total) ** (d / 2) * math.exp(-(distance**2) / (2 * total))
+
+
+@pytest.mark.parametrize(("shift", "std"), [(0.0, 1.0), (0.5, 1.0), (0.0, 1.5)])
+def test_mmd_is_unbiased(shift, std):
+    """Gaussians have it in closed form; few samples at a time, so that a bias of 1/n would show."""
+    bandwidths, d = (0.4, 1.0, 3.0), 2
+    exact = sum(
+        gaussian_kernel_mean(0, 2, h, d)
+        + gaussian_kernel_mean(0, 2 * std**2, h, d)
+        - 2 * gaussian_kernel_mean(shift, 1 + std**2, h, d)
+        for h in bandwidths
+    ) / len(bandwidths)
+    values = [
+        metrics.mmd(torch.randn(8, d), std * torch.randn(6, d) + torch.tensor([shift, 0]), bandwidths)
+        for _ in range(2000)
+    ]
+    assert abs(np.mean(values) - exact) < 4 * np.std(values) / math.sqrt(2000)
+    assert exact == pytest.approx(0, abs=1e-12) if (shift, std) == (0, 1) else exact > 0.005
+
+
+@pytest.mark.parametrize("table", [metrics._TABLE, 64])
+def test_mmd_agrees_with_loops(monkeypatch, table):
+    x, y = torch.randn(9, 3), torch.randn(6, 3) + 1
+
+    def k(a: torch.Tensor, b: torch.Tensor) -> float:
+        square = (a - b).square().sum().item()
+        return sum(math.exp(-square / (2 * h * h)) for h in (0.5, 2.0)) / 2
+
+    expected = (
+        np.mean([k(x[i], x[j]) for i in range(9) for j in range(9) if i != j])
+        + np.mean([k(y[i], y[j]) for i in range(6) for j in range(6) if i != j])
+        - 2 * np.mean([k(a, b) for a in x for b in y])
+    )
+    monkeypatch.setattr(metrics, "_TABLE", table)
+    assert metrics.mmd(x, y, (0.5, 2.0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_default_bandwidths_follow_the_scale():
+    x, y = torch.randn(40, 2), 2 * torch.rand(30, 2)
+    distances = np.sort([(a - b).norm().item() for i, a in enumerate(y) for b in y[:i]])
+    median = float(distances[(len(distances) - 1) // 2])
+    value = metrics.mmd(x, y)
+    assert value == pytest.approx(metrics.mmd(x, y, (median, median / 2, median / 4, median / 8)), rel=1e-4)
+    assert value == pytest.approx(metrics.mmd(1000 * x, 1000 * y), rel=1e-4)
+    with pytest.raises(ValueError, match="give bandwidths"):
+        metrics.mmd(x, torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="x must hold at least two samples"):
+        metrics.mmd(x[:1], y)
+
+
 # --- Gaussians -------------------------------------------------------------------------------------------------------
 
 

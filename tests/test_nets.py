@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from companion.nets import FourierFeatures, mlp
+from companion.nets import FourierFeatures, ResidualMLP, mlp
 
 
 @pytest.mark.parametrize(("activation", "function"), [(nn.SiLU, torch.nn.functional.silu), (nn.Tanh, torch.tanh)])
@@ -59,3 +59,56 @@ def test_fourier_features_see_only_differences(device):
 def test_bad_fourier_features_are_named(name, arguments):
     with pytest.raises(ValueError, match=name):
         FourierFeatures(*arguments)
+
+
+def knowing(labels: tuple[int, ...] = (3, 5)) -> ResidualMLP:
+    """A network whose last layer is no longer zero."""
+    net = ResidualMLP(4, 16, 2, labels)
+    nn.init.normal_(net.outward.weight)
+    return net
+
+
+def test_a_residual_mlp_by_hand(device):
+    net = knowing().to(device)
+    x, t, labels = torch.randn(6, 4, device=device), torch.rand(6, device=device), torch.tensor([[2, -1]] * 6)
+    weights = {name: p.detach() for name, p in net.state_dict().items()}
+
+    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def normed(h: torch.Tensor) -> torch.Tensor:
+        return (h - h.mean(1, keepdim=True)) / (h.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+
+    angle = t[:, None] * weights["time.0.B"]
+    condition = linear("time.1", torch.cat([t[:, None], angle.sin(), angle.cos()], 1))
+    condition = condition + weights["labels.0.weight"][3] + weights["labels.1.weight"][0]
+    condition = condition * condition.sigmoid()
+    h = linear("inward", x)
+    for i in range(2):
+        hidden = linear(f"blocks.{i}.first", normed(h)) + linear(f"blocks.{i}.condition", condition)
+        h = h + linear(f"blocks.{i}.second", hidden * hidden.sigmoid())
+    torch.testing.assert_close(net(x, t, labels.to(device)), linear("outward", normed(h)))
+
+
+def test_a_residual_mlp_starts_at_zero_and_knows_time_and_labels():
+    x, t, labels = torch.randn(6, 4), torch.rand(6), torch.randint(-1, 3, (6, 2))
+    assert torch.equal(ResidualMLP(4, 16, 2)(x, t), torch.zeros(6, 4))
+    net = knowing()
+    none = torch.full((6, 2), -1)
+    assert torch.equal(net(x, t), net(x, t, none))
+    for other in (net(x, t / 2), net(x, t, none.index_fill(1, torch.tensor(0), 1)), net(x, t, none + 1)):
+        assert (net(x, t) != other).any(1).all()
+    assert knowing(())(x, t).shape == (6, 4)
+    with pytest.raises(ValueError, match=r"labels must have shape \(6, 2\), .* not \(6, 3\)"):
+        net(x, t, torch.zeros(6, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"labels must have shape \(6, 0\)"):
+        knowing(())(x, t, labels)
+    with pytest.raises(IndexError):
+        net(x, t, torch.full((6, 2), 5))
+
+
+@pytest.mark.parametrize("name", ["dim", "width", "depth", "labels"])
+def test_bad_residual_mlps_are_named(name):
+    sizes = {"dim": 4, "width": 16, "depth": 2, "labels": (3,)} | {name: (0,) if name == "labels" else 0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+        ResidualMLP(**sizes)
