@@ -606,7 +606,7 @@ def schedules(t: Tensor, kinds: dict[str, Any]) -> Figure:
         right.plot(t, schedule.snr(t).log(), color=colour)
     left.set(xlabel="$t$", xlim=(0, 1), ylim=(0, 1.02))
     left.set_title(r"$\alpha_t$  ,  $\sigma_t$ (- -)")
-    left.legend(fontsize=9.5, loc="center right", handlelength=1.2)
+    right.legend(*left.get_legend_handles_labels(), fontsize=10, loc="lower left", handlelength=1.2)
     right.set(xlabel="$t$", xlim=(0, 1), ylim=(-12, 12))
     right.set_title(r"$\log\,\mathrm{SNR}(t)$")
     right.axhline(0, color=GREY, lw=0.8)
@@ -686,3 +686,67 @@ def score_field(axis: Axes, field: Any, density: Any, reach: float, title: str, 
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
     axis.set_title(title, fontsize=10.5)
     axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
+
+
+def ways_back(axis: Axes, paths: Tensor, data: Tensor, title: str) -> None:
+    """Paths of points of the plane from noise (circles) to where they end (dots), over the data.
+
+    Args:
+        paths: the points at each time, shape (times, n, 2).
+        data: shape (m, 2).
+    """
+    axis.scatter(*data.T, s=3, c="#CFCFCF", lw=0)
+    axis.plot(paths[..., 0], paths[..., 1], color=VERMILION, lw=0.9, alpha=0.8)
+    axis.plot(*paths[0].T, "o", color=INK, mfc="w", ms=4, mew=0.9)
+    axis.plot(*paths[-1].T, "o", color=INK, ms=3.2)
+    axis.set(xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
+    axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
+    axis.set_title(title, fontsize=11)
+
+
+def orders(evaluations: dict[str, list[int]], errors: dict[str, Tensor]) -> Figure:
+    """Errors against evaluations on log scales, one curve for each method, beside slopes −1 and −2."""
+    figure, axis = plt.subplots(figsize=(5.2, 3.1))
+    for (label, error), (colour, style) in zip(
+        errors.items(), ((BLUE, "o-"), (VERMILION, "o-"), (VERMILION, "o--")), strict=True
+    ):
+        axis.loglog(evaluations[label], error, style, color=colour, ms=4, lw=1.3, label=label)
+    n = np.array([60.0, 250.0])
+    for slope, height in ((-1, 0.012), (-2, 4e-5)):
+        axis.loglog(n, height * (n / n[0]) ** slope, color=GREY, lw=0.8)
+        axis.annotate(f"${slope}$", (n[1], height * (n[1] / n[0]) ** slope), (3, -3), textcoords="offset points")
+    axis.set_title("RMS error", loc="left", fontsize=12)
+    axis.set_xlabel("evaluations")
+    axis.legend(fontsize=10, loc="lower left", handlelength=1.6)
+    return figure
+
+
+def paths_in_time(t: Tensor, groups: list[Tensor], ends: tuple[float, ...] = (-1.0, 1.0)) -> Figure:
+    """Paths on the line over time, a panel for each group, coloured by the side on which they end.
+
+    Args:
+        t: times, shape (m,).
+        groups: paths, shape (m, n).
+        ends: where the data are.
+    """
+    figure, axes = plt.subplots(1, len(groups), figsize=(3.5 * len(groups), 2.5), sharey=True)
+    for axis, paths in zip(axes, groups, strict=True):
+        for path in paths.T:
+            axis.plot(t, path, color=BLUE if path[-1] > 0 else VERMILION, lw=0.9, alpha=0.8)
+        axis.plot([0] * len(ends), ends, "o", color=INK, ms=5)
+        axis.set(xlabel="$t$", xlim=(-0.02, 1), ylim=(-2.7, 2.7))
+    axes[0].set_ylabel("$x_t$", rotation=0)
+    return figure
+
+
+def memory(t: Tensor, errors: dict[tuple[str, str], Tensor]) -> Figure:
+    """Errors over time of two predictors (colours) on two sets of data (solid, dashed), keyed by both names."""
+    figure, axis = plt.subplots(figsize=(5.2, 2.9))
+    colours = dict(zip(dict.fromkeys(kind for kind, _ in errors), (BLUE, VERMILION), strict=True))
+    styles = dict(zip(dict.fromkeys(name for _, name in errors), ("-", "--"), strict=True))
+    for (kind, name), curve in errors.items():
+        axis.plot(t, curve, color=colours[kind], ls=styles[name], lw=1.5, label=f"{kind}, {name}")
+    axis.set(xlabel="$t$", xlim=(0, 1), ylim=(0, None))
+    axis.set_title(r"RMS of $x_0-\hat{x}_0$", loc="left", fontsize=12)
+    axis.legend(fontsize=10, loc="upper left", handlelength=1.8)
+    return figure
