@@ -34,6 +34,7 @@ WRONG_4_1 = {
     "not log D": lambda a, b: F.logsigmoid(a).mean() + F.logsigmoid(b).mean(),
     "means, not sums": lambda a, b: F.logsigmoid(a).sum() + F.logsigmoid(-b).sum(),
     "Differs from (4.5)": lambda a, b: F.logsigmoid(a).mean(),
+    "At a = ∓500": lambda a, b: a.sigmoid().clamp(1e-12).log().mean() + (-b).sigmoid().clamp(1e-12).log().mean(),
     "instead of going through D": lambda a, b: a.sigmoid().log().mean() + (1 - b.sigmoid()).log().mean(),
 }
 
