@@ -590,7 +590,7 @@ def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) 
     for column, image, cloud, t in zip(axes.T, images, clouds, times, strict=True):
         draw_image(column[0], image)
         column[0].set_title(f"$t={t:g}$")
-        column[1].scatter(*cloud.T, s=2, c=colours, lw=0, alpha=0.7)
+        column[1].scatter(*cloud.T, s=1.6, c=colours, lw=0, marker="s", antialiased=False)
         column[1].set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
         for axis in column:
             axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
@@ -599,7 +599,7 @@ def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) 
 
 def schedules(t: Tensor, kinds: dict[str, Any]) -> Figure:
     """α and σ (dashed) of some schedules over time, and the logarithm of their signal-to-noise ratio."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.3))
     for (name, schedule), colour in zip(kinds.items(), (BLUE, VERMILION, GREEN), strict=False):
         left.plot(t, schedule.alpha(t), color=colour, label=name)
         left.plot(t, schedule.sigma(t), color=colour, ls="--", lw=1.2)
@@ -648,7 +648,7 @@ def nats_over_snr(log_snr: Tensor, looks: Tensor, excess: Tensor) -> Figure:
         looks: the density of log SNR in the training by the simple loss, shape (m,).
         excess: its half squared error minus that of the training by the bound, shape (m,).
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.3))
     even = 1 / (log_snr.max() - log_snr.min())
     left.plot(log_snr, looks, color=VERMILION, label=r"$L_{\mathrm{simple}}$")
     left.plot(log_snr, even.expand_as(log_snr), color=BLUE, label=r"$\mathcal{L}$")
@@ -665,7 +665,7 @@ def nats_over_snr(log_snr: Tensor, looks: Tensor, excess: Tensor) -> Figure:
     return figure
 
 
-def score_field(axis: Axes, field: Any, density: Any, reach: float, title: str, *, cells: int = 11) -> None:
+def score_field(axis: Axes, field: Any, density: Any, reach: float, title: str, *, cells: int = 9) -> None:
     """Arrows of a vector field x ↦ (…, 2) over shades of a density x ↦ (…), on the square [−reach, reach]².
 
     Args:
@@ -677,9 +677,10 @@ def score_field(axis: Axes, field: Any, density: Any, reach: float, title: str, 
         cells: arrows along each side.
     """
     fine, coarse = (torch.linspace(-reach, reach, count) for count in (121, 2 * cells + 1))
-    shades = density(torch.cartesian_prod(fine, fine)).reshape(121, 121).T
-    picture = {"extent": (-reach, reach, -reach, reach), "origin": "lower", "vmin": 0}
-    axis.imshow(shades.detach(), cmap="Blues", alpha=0.75, interpolation="bilinear", **picture)
+    shades = density(torch.cartesian_prod(fine, fine)).reshape(121, 121).T.detach()
+    levels = shades.max() * torch.linspace(0, 1, 7)
+    colours = ["#FFFFFF", "#E8F1F8", "#CDE1EF", "#ACCDE5", "#88B8DA", "#63A1CE"]
+    axis.contourf(fine, fine, shades, levels=levels, colors=colours, antialiased=False)
     x = torch.cartesian_prod(coarse[1::2], coarse[1::2])
     head = {"headwidth": 4, "headlength": 4, "headaxislength": 3.5}
     axis.quiver(*x.T, *field(x).detach().T, color=INK, width=0.006, pivot="tail", scale=2.6 * cells, **head)
