@@ -713,7 +713,7 @@ def orders(evaluations: dict[str, list[int]], errors: dict[str, Tensor]) -> Figu
     ):
         axis.loglog(evaluations[label], error, style, color=colour, ms=4, lw=1.3, label=label)
     n = np.array([60.0, 250.0])
-    for slope, height in ((-1, 0.012), (-2, 4e-5)):
+    for slope, height in ((-1, 0.03), (-2, 2e-3)):
         axis.loglog(n, height * (n / n[0]) ** slope, color=GREY, lw=0.8)
         axis.annotate(f"${slope}$", (n[1], height * (n[1] / n[0]) ** slope), (3, -3), textcoords="offset points")
     axis.set_title("RMS error", loc="left", fontsize=12)
@@ -740,14 +740,20 @@ def paths_in_time(t: Tensor, groups: list[Tensor], ends: tuple[float, ...] = (-1
     return figure
 
 
-def memory(t: Tensor, errors: dict[tuple[str, str], Tensor]) -> Figure:
-    """Errors over time of two predictors (colours) on two sets of data (solid, dashed), keyed by both names."""
-    figure, axis = plt.subplots(figsize=(5.2, 2.9))
-    colours = dict(zip(dict.fromkeys(kind for kind, _ in errors), (BLUE, VERMILION), strict=True))
-    styles = dict(zip(dict.fromkeys(name for _, name in errors), ("-", "--"), strict=True))
-    for (kind, name), curve in errors.items():
-        axis.plot(t, curve, color=colours[kind], ls=styles[name], lw=1.5, label=f"{kind}, {name}")
-    axis.set(xlabel="$t$", xlim=(0, 1), ylim=(0, None))
-    axis.set_title(r"RMS of $x_0-\hat{x}_0$", loc="left", fontsize=12)
-    axis.legend(fontsize=10, loc="upper left", handlelength=1.8)
+def memory(t: Tensor, panels: dict[str, dict[tuple[str, str], Tensor]]) -> Figure:
+    """Errors over time of two predictors (colours) on two sets of data (solid, dashed), a panel for each title.
+
+    Args:
+        t: times, shape (m,).
+        panels: for each title the curves, shape (m,), keyed by predictor and data.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.6), sharey=True)
+    for axis, (title, errors) in zip(axes, panels.items(), strict=True):
+        colours = dict(zip(dict.fromkeys(judge for judge, _ in errors), (BLUE, VERMILION), strict=True))
+        styles = dict(zip(dict.fromkeys(data for _, data in errors), ("-", "--"), strict=True))
+        for (judge, data), curve in errors.items():
+            axis.plot(t, curve, color=colours[judge], ls=styles[data], lw=1.4)
+        axis.set(xlabel="$t$", xlim=(0, 1), ylim=(0, None))
+        axis.set_title(title, fontsize=12)
+    axes[0].set_ylabel(r"$|x_0-\hat{x}_0|$")
     return figure
