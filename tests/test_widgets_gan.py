@@ -189,6 +189,12 @@ def test_a_frame_is_the_model_after_so_many_steps(loss: str) -> None:
         assert torch.equal(recording.samples[frame], model.generator(recording.z))
 
 
+def test_a_frame_is_drawn_in_full_precision() -> None:
+    recording = Recording(gan(), 10, 20)
+    fit(recording, points(), steps=1, **{**CALL, "precision": "bfloat16"})
+    assert torch.equal(recording.samples[0], gan().generator(recording.z))
+
+
 def test_a_frame_may_be_added_and_the_training_continued() -> None:
     recording = Recording(gan(), 10, 20)
     fit(recording, points(), steps=20, **CALL)
@@ -214,6 +220,7 @@ def test_points_travel_with_a_small_error() -> None:
     content = Content(widget)
     (a, b, half), x = widget.view, points()
     assert [a, b] == pytest.approx(((x.amin(0) + x.amax(0)) / 2).tolist())
+    assert half == pytest.approx(0.7 * (x.amax(0) - x.amin(0)).max().item())
     pixel = 2 * half / 336
     assert (content.x - x[:200]).abs().max() < pixel / 5
     for loss, frames in zip(("minimax", "relativistic"), content.samples, strict=True):
@@ -284,6 +291,7 @@ def test_repr_and_state_do_not_change_from_run_to_run() -> None:
     first, second = ({**GANWidget({"a": record()}, points()).get_state(), "layout": None} for _ in range(2))
     assert first == second
     assert repr(pair()) == "GANWidget()"
+    assert pair().frame == len(pair().steps) - 1
 
 
 # Python
