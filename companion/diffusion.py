@@ -297,8 +297,8 @@ class Diffusion(nn.Module):
         weighting: of the squared errors in `loss`: "simple", what the network predicts at t ~ U(0, 1); or "elbo", the
             bound itself.
         levels: number of grey levels, evenly spaced from −1 to 1; without it `elbo` bounds a density.
-        resolution: σ/α at the first of the times of `elbo`, from which x is read off: by default 0.001, or a quarter
-            of the distance of two grey levels.
+        resolution: σ/α at the first of the times of `elbo`, from which x is read off: by default 0.001, or a third of
+            the distance of two grey levels.
 
     Raises:
         ValueError: if there is no such schedule, prediction or weighting, or the straight path is to predict noise.
@@ -331,9 +331,10 @@ class Diffusion(nn.Module):
         self.weighting = weighting
         self.levels = None if levels is None else check_int("levels", levels, 2)
         if resolution is None:
-            resolution = 1e-3 if levels is None else 0.5 / (self.levels - 1)
+            resolution = 1e-3 if levels is None else 2 / 3 / (self.levels - 1)
         self.resolution = check_number("resolution", resolution)
-        self.register_buffer("_origin", torch.zeros(self.dim), persistent=False)
+        dtype = next((p.dtype for p in self.parameters()), None)
+        self.register_buffer("_origin", torch.zeros(self.dim, dtype=dtype), persistent=False)
 
     # What is known: distributions of the noising process
 
@@ -444,6 +445,8 @@ class Diffusion(nn.Module):
         kl = []
         for i, t in enumerate(times):
             x_0, _ = self.predict(self.q_sample(x, t, _randn_like(x, generator)), t)
+            if self.levels is not None:
+                x_0 = x_0.clamp(-1, 1)  # where all levels are
             if i == 0:
                 reconstruction = self._log_likelihood(x, x_0, snr[0])
             else:

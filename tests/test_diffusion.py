@@ -379,9 +379,9 @@ def test_the_terms_are_the_divergences_of_torch():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_bound_of_grey_levels_closes_in_on_their_probabilities(name):
-    """Three of nine images with two pixels of three levels, with chances of ½, ⅓ and ⅙."""
+    """Of the nine images with two pixels of three levels, three have chances of ½, ⅓ and ⅙, the others none."""
     images = torch.tensor([[-1.0, 0.0], [1.0, 1.0], [0.0, -1.0]]).double()
-    model = finite(images[[0, 0, 0, 1, 1, 2]], name, levels=3)
+    model = finite(images[[0, 0, 0, 1, 1, 2]], name, levels=3, resolution=0.2)
     n = 4000
     for image, p in zip(images, (1 / 2, 1 / 3, 1 / 6), strict=True):
         elbo = model.elbo(image.expand(n, 2), 200)
@@ -402,7 +402,17 @@ def test_the_shares_of_the_levels_add_up_to_one():
 
 def test_default_resolutions():
     assert finite(torch.eye(2)).resolution == 1e-3
-    assert finite(torch.eye(2), levels=17).resolution == 0.125 / 4
+    assert finite(torch.eye(2), levels=17).resolution == pytest.approx(0.125 / 3)
+
+
+def test_estimates_of_grey_levels_stay_between_black_and_white():
+    x = torch.tensor([[-1.0, 1.0]]).expand(50, 2)
+    far, right = (
+        Diffusion(lambda x, t, c=c: c * x.new_tensor([-1, 1]).expand_as(x), 2, "cosine", "data", levels=2)
+        for c in (3, 1)
+    )
+    assert torch.equal(far.elbo(x, generator=torch.Generator().manual_seed(0)), right.elbo(x))
+    assert right.elbo(x).mean().item() == pytest.approx(0, abs=0.1)
 
 
 # --- samplers --------------------------------------------------------------------------------------------------------
@@ -593,7 +603,7 @@ def test_bfloat16_gives_finite_float32_losses(weighting):
 def test_it_works_in_float64():
     x = torch.rand(12, 4, dtype=torch.float64)
     for weighting in ("simple", "elbo"):
-        model = Diffusion(ResidualMLP(4, 8, 1), 4, weighting=weighting).double()
+        model = Diffusion(ResidualMLP(4, 8, 1).double(), 4, weighting=weighting)
         assert model.loss(x).dtype == model.elbo(x, 3).dtype == model.sample(2, DDPM(2)).dtype == torch.float64
 
 
