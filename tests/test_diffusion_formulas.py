@@ -233,6 +233,20 @@ def test_the_bound_splits_into_steps(schedule) -> None:
     assert difference.abs() < 4.5 * math.sqrt((log_ratio.var() + bound.var()) / n)
 
 
+@pytest.mark.equation("5.7")
+@pytest.mark.parametrize("schedule", SCHEDULES[:2], ids=lambda schedule: type(schedule).__name__)
+def test_who_knows_the_datum_pays_for_what_the_noise_leaves_of_it(schedule) -> None:
+    """With x̂_0 = x_0 no step costs anything: reconstruction and the prior's term stay, which a far x_0 makes large."""
+    far, resolution = 100.0, 0.3
+    model = diffusion(lambda x_t, t: torch.full_like(x_t, far), schedule, resolution=resolution)
+    prior = kl_divergence(
+        Normal(far * schedule.alpha(number(1.0)), schedule.sigma(number(1.0))), Normal(number(0.0), 1.0)
+    )
+    assert prior > 0.1
+    bound = model.elbo(torch.full((1, 1), far, dtype=torch.float64), steps=5)
+    close(bound, Normal(number(0.0), resolution).log_prob(number(0.0)) - prior, 1e-6)
+
+
 @pytest.mark.equation("5.8")
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 def test_a_step_back_by_bayes(schedule) -> None:
