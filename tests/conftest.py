@@ -136,7 +136,7 @@ class Stage:
         """The values that the root element exposes, numbers as numbers."""
         self.settle()
         texts = self.page.evaluate("() => ({...document.querySelector('#el > div').dataset})")
-        return {name: _number(text) for name, text in texts.items()}
+        return {name: parsed(text) for name, text in texts.items()}
 
     def drag(self, selector: str, right: float, down: float) -> None:
         box = self.find(selector).bounding_box()
@@ -186,7 +186,7 @@ class Stage:
             self.widget.set_state(changes)
 
 
-def _number(text: str) -> float | str | list[float]:
+def parsed(text: str) -> float | str | list[float]:
     parts = text.split(",")
     try:
         return [float(part) for part in parts] if len(parts) > 1 else float(text)

@@ -76,6 +76,15 @@ function dictionary(words, lang) {
 const show = (value, digits = 2) =>
   Number.isFinite(value) ? value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−") : value < 0 ? "−∞" : "∞";
 
+const superscript = (n) => String(n).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+
+/** A number with two significant digits or more, however small. */
+export function figure(value) {
+  if (!(Math.abs(value) < 1e-2) || Math.abs(value) < 1e-99) return show(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${show(Number(digits), 1)}·10${superscript(Number(power))}`;
+}
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 /** SVG path through points [[x, y], …] in pixels. */

@@ -121,7 +121,7 @@ const DIFFUSION_WORDS = {
     point: "your point: arrow keys move it, and the equation leads it to noise and to data",
     time: "time t: data at 0, noise at 1",
     forward: "noising", reverse: "reverse", direction: "which way the points go",
-    score: "score: the direction in which x becomes more probable", velocity: "backwards along the reverse equation", field: "arrows",
+    score: "score function: the direction in which x becomes more probable", velocity: "the direction in which the reverse equation moves x", field: "arrows",
     play: "play", pause: "pause",
     data: "data", noised: "noised", samples: "samples", yours: "your point",
     alpha: "share of data", sigma: "share of noise", snr: "signal-to-noise ratio",
@@ -132,7 +132,7 @@ const DIFFUSION_WORDS = {
     point: "내 점: 화살표 키로 옮긴다. 방정식이 이 점을 잡음과 데이터로 이끈다",
     time: "시각 t: 0이면 데이터, 1이면 잡음",
     forward: "확산", reverse: "역과정", direction: "점이 가는 쪽",
-    score: "점수 함수: x의 확률이 커지는 방향", velocity: "역과정의 방정식이 점을 옮기는 방향", field: "화살표",
+    score: "점수 함수: x의 확률이 커지는 방향", velocity: "역과정의 방정식이 x를 옮기는 방향", field: "화살표",
     play: "재생", pause: "일시 정지",
     data: "데이터", noised: "잡음을 더한 점", samples: "표본", yours: "내 점",
     alpha: "데이터의 몫", sigma: "잡음의 몫", snr: "신호 대 잡음비",
@@ -179,13 +179,12 @@ const diffusionTemplate = (t, images) => `
     .values { margin: 0.3rem 0 0; gap: 0.15rem 1.4rem; } .yours { display: grid; gap: 0.1rem; color: var(--green-text); }
     .yours .number { font-weight: 400; } .yours .value { gap: 0.4em; }
     @container (min-width: 36rem) {
-      .panels { grid-template-columns: minmax(0, 1fr) 13rem; }
+      .panels { grid-template-columns: minmax(0, 1fr) 13rem; } .legend { min-height: 2.8rem; align-content: start; }
       .side .value { width: 100%; justify-content: space-between; } .yours .number { flex: 1; text-align: right; }
     }
     .film { display: grid; grid-template-columns: 1.7rem minmax(0, 1fr); gap: 0.35rem 0.3rem; align-items: center; margin-top: 0.4rem; }
     .film canvas { position: static; display: block; width: 100%; image-rendering: pixelated; border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: 2px; }
     .film .values { grid-column: 2; }
-    [hidden] { display: none !important; }
   </style>
   <div class="panels">
     <div>
@@ -265,7 +264,7 @@ function buildDiffusion(model, root, signal) {
     const task = [...point, since].join();
     if (lead?.task !== task) {
       const [before, after] = [TIMES.filter((time) => time > since), TIMES.filter((time) => time < since)];
-      const up = flow(predict, schedule, point, [since, ...before.toReversed()]).toReversed();
+      const up = flow(predict, schedule, point, [since, ...before.slice().reverse()]).reverse();
       lead = { task, times: [...before, since, ...after], path: [...up.slice(0, -1), ...flow(predict, schedule, point, [since, ...after])] };
     }
     return lead;
@@ -289,8 +288,7 @@ function buildDiffusion(model, root, signal) {
     playing = clamp(playing + (way * (now - before)) / 1000 / SECONDS, 0, 1);
     before = now;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const t = still ? Math.round(10 * playing) / 10 : playing; // a few pictures instead of motion
-    if (t !== model.get("t")) save(model, { t });
+    save(model, { t: still ? Math.round(10 * playing) / 10 : playing }); // a few pictures instead of motion
     if (playing === end) return pause();
     requestAnimationFrame(tick);
   };
@@ -399,12 +397,12 @@ function buildDiffusion(model, root, signal) {
     for (const box of root.querySelectorAll(".shares")) {
       const { alpha, sigma } = box.closest(".film") ? SCHEDULES[images.name](now) : share;
       for (const [name, value] of [["alpha", alpha], ["sigma", sigma]]) box.querySelector(`.${name}`).textContent = show(value);
-      box.querySelector(".snr").textContent = ratio((alpha / sigma) ** 2);
+      box.querySelector(".snr").textContent = figure((alpha / sigma) ** 2);
     }
     $(".which").textContent = direction === "forward" ? t.noised : t.samples;
     $("#t-number").textContent = show(now);
     $("#t").value = now;
-    put("#t", { "aria-valuetext": `t = ${show(now)}, SNR = ${ratio((share.alpha / share.sigma) ** 2)}` });
+    put("#t", { "aria-valuetext": `t = ${show(now)}, SNR = ${figure((share.alpha / share.sigma) ** 2)}` });
     put("#play path", { d: playing === null ? PLAY : PAUSE });
     put("#play", { "aria-label": playing === null ? t.play : t.pause });
     for (const button of root.querySelectorAll("[data-choice]")) {
@@ -421,9 +419,6 @@ function buildDiffusion(model, root, signal) {
 }
 
 const pair = ([a, b]) => `(${show(a)}, ${show(b)})`;
-
-/** A ratio with three digits or so, however large or small. */
-const ratio = (value) => (value >= 1e4 || value < 0.1 ? value.toExponential(1).replace(/e\+?(-?)(\d+)/, (_, sign, power) => `·10${sign && "⁻"}${power.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`) : show(value, value < 10 ? 2 : value < 100 ? 1 : 0)).replace("Infinity", "∞");
 
 const halves = (values) => [values.subarray(0, values.length / 2), values.subarray(values.length / 2)];
 

@@ -193,15 +193,6 @@ const GAN_WORDS = {
   },
 };
 
-const superscript = (n) => String(n).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
-
-/** A length with two significant digits or more, however small. */
-export function figure(value) {
-  if (!(Math.abs(value) < 1e-2) || Math.abs(value) < 1e-99) return show(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
-  const [digits, power] = value.toExponential(1).split("e");
-  return `${show(Number(digits), 1)}·10${superscript(Number(power))}`;
-}
-
 const ganTemplate = (t, recordings, frames, title) => `
   <style>
     .panels { display: grid; gap: 0.3rem 1.4rem; font-size: 0.94rem; }
