@@ -231,6 +231,15 @@ def test_points_travel_with_a_small_error() -> None:
             assert (samples - truth)[inside].abs().max() < pixel / 5
 
 
+def test_points_outside_the_view_stop_at_its_margin() -> None:
+    recording = record(steps=10)
+    recording.samples[0][:2] = torch.tensor([[99.0, -99.0], [0.0, 99.0]])
+    widget = GANWidget({"relativistic": recording}, points())
+    a, b, half = widget.view
+    assert Content(widget).samples[0][0][0].tolist() == pytest.approx([a + 1.5 * half, b - 1.5 * half], rel=2e-3)
+    assert Content(widget).samples[0][0][1].tolist() == pytest.approx([0, b + 1.5 * half], rel=2e-3, abs=1e-3)
+
+
 def test_weights_travel_in_eight_bits_and_rounding_does_not_add_up() -> None:
     recording = record(every=5, steps=200)
     content = Content(GANWidget({"relativistic": recording}, points()))
@@ -264,6 +273,8 @@ def test_losses_are_means_between_frames() -> None:
         for values, curve in zip(recording.losses, curves, strict=True):
             expected = [values[k : k + 2].mean().item() for k in range(0, 60, 2)]
             assert curve == pytest.approx(expected, rel=1e-5)
+    (about,) = GANWidget({"a": record(every=20, steps=40)}, points()).recordings
+    assert (about["width"], about["bins"]) == (4, 10)
 
 
 def test_scores_count_the_modes() -> None:
