@@ -700,7 +700,7 @@ def ways_back(axis: Axes, paths: Tensor, data: Tensor, title: str) -> None:
     axis.plot(paths[..., 0], paths[..., 1], color=VERMILION, lw=0.9, alpha=0.8)
     axis.plot(*paths[0].T, "o", color=INK, mfc="w", ms=4, mew=0.9)
     axis.plot(*paths[-1].T, "o", color=INK, ms=3.2)
-    axis.set(xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xticks=[], yticks=[], aspect="equal")
+    axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), xticks=[], yticks=[], aspect="equal")
     axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
     axis.set_title(title, fontsize=11)
 
