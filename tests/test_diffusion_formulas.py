@@ -587,6 +587,20 @@ def test_the_mean_velocity_satisfies_the_continuity_equation(schedule: str) -> N
         assert abs(in_time) > 0.02
 
 
+@pytest.mark.equation("5.21")
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
+def test_the_velocity_is_the_mean_of_those_that_pass(schedule: str) -> None:
+    """For points, E[v | x_t] adds up what each contributes: its chance by Bayes times its own velocity."""
+    points, x_t, t, h = normal(6, 2, seed=102), normal(4, 2, seed=103), 0.45, 1e-5
+    model = Diffusion(EmpiricalDenoiser(points, schedule), 2, schedule, "data").double()
+    (a, s), (a_up, s_up), (a_down, s_down) = (pair(model, time) for time in (t, t + h, t - h))
+    chance = torch.stack([Normal(a * point, s).log_prob(x_t).sum(1) for point in points], 1).exp()
+    eps = (x_t[:, None] - a * points) / s
+    each = (a_up - a_down) / (2 * h) * points + (s_up - s_down) / (2 * h) * eps
+    mean = (chance[..., None] * each).sum(1) / chance.sum(1, keepdim=True)
+    close(model.velocity(x_t, t), mean, tolerance=1e-6)
+
+
 @pytest.mark.equation("5.22")
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
 def test_data_and_noise_solve_two_linear_equations(schedule: str) -> None:
