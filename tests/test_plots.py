@@ -122,3 +122,31 @@ def test_arrows_are_the_flow_and_paths_start_at_a_dot() -> None:
     drawn, dot, answer = (line.get_xydata().tolist() for line in axis.lines)
     assert (drawn, dot, answer) == (path.tolist(), path[:1].tolist(), [[0, 0]])
     matplotlib.pyplot.close(figure)
+
+
+def test_a_score_field_has_its_arrows_and_its_shades_in_place() -> None:
+    figure, axis = matplotlib.pyplot.subplots()
+
+    def density(x: torch.Tensor) -> torch.Tensor:
+        return (-(x - torch.tensor([1.0, -0.5])).square().sum(1)).exp()
+
+    plots.score_field(axis, lambda x: torch.stack([x[:, 0] + x[:, 1], -x[:, 0]], 1), density, 2.0, "title", cells=4)
+    shades, arrows = axis.collections
+    x, y = torch.as_tensor(arrows.get_offsets()).T
+    assert len(x) == 16
+    torch.testing.assert_close(torch.as_tensor(arrows.U).double(), x + y, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.as_tensor(arrows.V).double(), -x, rtol=0, atol=1e-6)
+    darkest = torch.as_tensor(shades.get_paths()[-1].vertices)
+    torch.testing.assert_close(darkest.mean(0), torch.tensor([1.0, -0.5]).double(), rtol=0, atol=0.05)
+    matplotlib.pyplot.close(figure)
+
+
+def test_nats_lost_and_won_are_filled_apart() -> None:
+    log_snr, excess = torch.linspace(4, -4, 9), torch.tensor([2.0, 1, 0, -1, -1, 0, 0.5, 0.5, 0.5])
+    left, right = plots.nats_over_snr(log_snr, torch.full((9,), 0.2), excess).axes
+    lost, won = (torch.as_tensor(fill.get_paths()[0].vertices)[:, 1] for fill in right.collections)
+    assert (lost.min(), lost.max()) == (0, 2)
+    assert (won.min(), won.max()) == (-1, 0)
+    assert right.get_xlim() == (4, -4)
+    assert torch.as_tensor(left.lines[1].get_ydata()).tolist() == pytest.approx([1 / 8] * 9)
+    matplotlib.pyplot.close(left.figure)
