@@ -150,8 +150,26 @@ def test_a_film_goes_to_noise_and_back_from_there() -> None:
     frames = torch.stack([h.x, h.eps, *h.denoised])
     assert ((levels * scales[:, None, None] - frames).abs() <= 0.501 * scales[:, None, None]).all()
     model = Diffusion(EmpiricalDenoiser(torch.tensor([[-1.0], [1.0]]), "cosine"), 1, predict="data")
-    labelled = Film(model, torch.ones(3, 1), generator=gen())
-    assert labelled.denoised.shape == (16, 3, 1)
+    assert Film(model, torch.ones(3, 1)).denoised.shape == (16, 3, 1)
+
+
+def test_a_film_shows_what_was_asked_for() -> None:
+    model, wanted = plane(labels=(3, 4)), torch.tensor([2, 1])
+    h = Film(model, data(5), wanted, 1.5, size=(1, 2), steps=4, generator=gen())
+    points = list(DDIM(4).trajectory(model, model.q_sample(h.x, 1.0, h.eps), wanted, 1.5))
+    assert torch.equal(h.denoised, torch.stack([point.x_0 for point in points[:-1]]).detach())
+
+
+@pytest.mark.parametrize("shift", [[0.0, 0.0], [3.0, -5.0]])
+def test_data_and_noise_are_in_sight(shift: list[float]) -> None:
+    x = data(500) + torch.tensor(shift)
+    widget = DiffusionWidget(plane(), x)
+    x_0, _ = noised(widget)
+    assert len(x_0) == 150
+    *centre, half = widget.view
+    for seen in (x_0, torch.tensor([[2.5, 2.5], [-2.5, -2.5]])):
+        assert ((seen - torch.tensor(centre)).abs() <= half + 1e-3).all()
+    assert half <= 2.5 + 0.5 * max(map(abs, shift)) + 1
 
 
 def test_the_widget_of_the_chapter_fits_into_its_notebook() -> None:

@@ -13,8 +13,8 @@ from companion.diffusion import DDIM, SCHEDULES, Diffusion
 from companion.nets import ResidualMLP
 from companion.widgets import Widget, script
 
-#: Points that are drawn, and weights that may travel.
-POINTS, WEIGHTS = 150, 20_000
+#: Points that are drawn, weights that may travel, and how far the noise goes in the picture.
+POINTS, WEIGHTS, REACH = 150, 20_000, 2.5
 
 
 class Film:
@@ -111,13 +111,13 @@ class DiffusionWidget(Widget):
     ) -> None:
         network, weights = _network(model.denoiser)
         x = check_tensor("x", x, columns=2, finite=True).detach().cpu().float()[:POINTS]
-        low, high = x.amin(0), x.amax(0)
-        half = max(2.5, 0.6 * (high - low).max().item())
+        low, high = x.amin(0).clamp(max=-REACH), x.amax(0).clamp(min=REACH)
+        half = (high - low).max().item() / 2
         images, pixels = ({}, b"") if film is None else _images(film)
         for name, value in {
             "network": {"schedule": _schedule(model), "predicts": model.predicts, **network},
             "weights": _bytes(weights.half()),
-            "view": [*((low + high) / 4).tolist(), half],
+            "view": [*((low + high) / 2).tolist(), half],
             "points": _bytes(torch.stack([x, torch.randn(x.shape, generator=generator)]).half()),
             "images": images,
             "pixels": pixels,
