@@ -150,3 +150,53 @@ def test_nats_lost_and_won_are_filled_apart() -> None:
     assert right.get_xlim() == (4, -4)
     assert torch.as_tensor(left.lines[1].get_ydata()).tolist() == pytest.approx([1 / 8] * 9)
     matplotlib.pyplot.close(left.figure)
+
+
+def test_ways_back_lead_from_a_circle_to_a_dot() -> None:
+    figure, axis = matplotlib.pyplot.subplots()
+    paths = torch.tensor([[[1.0, 2.0], [-1.0, 0.0]], [[0.5, 1.0], [0.0, 0.5]], [[0.25, 0.0], [1.0, 1.0]]])
+    plots.ways_back(axis, paths, torch.zeros(3, 2), "title")
+    first, second, starts, ends = (torch.as_tensor(line.get_xydata()).float() for line in axis.lines)
+    torch.testing.assert_close(torch.stack([first, second], 1), paths)
+    torch.testing.assert_close(starts, paths[0])
+    torch.testing.assert_close(ends, paths[-1])
+    assert axis.lines[2].get_markerfacecolor() == "w" != axis.lines[3].get_markerfacecolor()
+    matplotlib.pyplot.close(figure)
+
+
+def test_the_guides_beside_errors_have_the_slopes_they_name() -> None:
+    counts, error = [4, 8, 16], torch.tensor([0.1, 0.05, 0.025])
+    names = ("DDIM", "Heun", "Heun, linear")
+    (axis,) = plots.orders(dict.fromkeys(names, counts), {name: error * k for k, name in enumerate(names, 1)}).axes
+    for line, name, k in zip(axis.lines, names, (1, 2, 3), strict=False):
+        assert line.get_label() == name
+        assert line.get_xdata().tolist() == counts
+        torch.testing.assert_close(torch.as_tensor(line.get_ydata()), error * k)
+    for line, slope in zip(axis.lines[3:], (-1, -2), strict=True):
+        (x_1, x_2), (y_1, y_2) = line.get_data()
+        assert math.log(y_2 / y_1) / math.log(x_2 / x_1) == pytest.approx(slope)
+    assert [text.get_text() for text in axis.texts] == ["$-1$", "$-2$"]
+    matplotlib.pyplot.close(axis.figure)
+
+
+def test_paths_take_the_colour_of_the_side_on_which_they_end() -> None:
+    t = torch.tensor([1.0, 0.5, 0.0])
+    crossing = torch.tensor([[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]])
+    left, right = plots.paths_in_time(t, [crossing, crossing.flip(0)]).axes
+    for axis, colours in ((left, (plots.BLUE, plots.VERMILION)), (right, (plots.VERMILION, plots.BLUE))):
+        assert tuple(line.get_color() for line in axis.lines[:2]) == colours
+        assert axis.lines[2].get_xydata().tolist() == [[0, -1], [0, 1]]
+    torch.testing.assert_close(torch.as_tensor(left.lines[1].get_ydata()), crossing[:, 1])
+    matplotlib.pyplot.close(left.figure)
+
+
+def test_memory_draws_each_judge_in_its_colour_and_each_data_set_in_its_style() -> None:
+    t = torch.linspace(0, 1, 3)
+    curves = {(judge, data): torch.rand(3) for judge in ("copier", "net") for data in ("train", "held out")}
+    left, right = plots.memory(t, {"a": curves, "b": curves}).axes
+    assert (left.get_title(), right.get_title()) == ("a", "b")
+    for line, curve in zip(left.lines, curves.values(), strict=True):
+        torch.testing.assert_close(torch.as_tensor(line.get_ydata()), curve)
+    drawn = [(line.get_color(), line.get_linestyle()) for line in left.lines]
+    assert drawn == [(plots.BLUE, "-"), (plots.BLUE, "--"), (plots.VERMILION, "-"), (plots.VERMILION, "--")]
+    matplotlib.pyplot.close(left.figure)
