@@ -411,6 +411,10 @@ class Diffusion(nn.Module):
         u = (torch.randperm(len(x), device=x.device) + 1 - torch.rand(len(x), dtype=x.dtype, device=x.device)) / len(x)
         eps = torch.randn_like(x)
         if labels is not None:
+            if labels.ndim != 2 or len(labels) != len(x):
+                raise ValueError(
+                    f"labels must have shape ({len(x)}, k), not {tuple(labels.shape)}: give a single label as labels[:, None]"
+                )
             hidden = torch.rand(labels.shape, device=x.device) < torch.rand(len(x), 1, device=x.device)
             labels = labels.masked_fill(hidden, -1)
         if self.weighting == "elbo":
@@ -514,7 +518,7 @@ class Diffusion(nn.Module):
 
 
 class GaussianDenoiser(nn.Module):
-    """E[x_0 | x_t] for Gaussian data, μ + αC(α²C + σ²I)⁻¹(x_t − αμ), for predict="data".
+    """E[x_0 | x_t], (5.14), for Gaussian data, μ + αC(α²C + σ²I)⁻¹(x_t − αμ), for predict="data".
 
     Args:
         mu: mean of the data, shape (d,).

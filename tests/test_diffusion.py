@@ -632,6 +632,8 @@ def test_bad_input():
         model.loss(torch.randn(5, 3))
     with pytest.raises(ValueError, match=r"x must have 2 columns"):
         model.elbo(torch.randn(5, 3))
+    with pytest.raises(ValueError, match=r"labels must have shape \(5, k\), not \(5,\): .* labels\[:, None\]"):
+        model.loss(torch.randn(5, 2), torch.zeros(5))
     with pytest.raises(ValueError, match=r"steps must be at least 2"):
         model.elbo(torch.randn(5, 2), 1)
     with pytest.raises(ValueError, match=r"n must be at least 1"):
