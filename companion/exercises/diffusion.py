@@ -116,7 +116,7 @@ def check_5_2(ddim: Callable[..., Tensor]) -> None:
     expect(
         close(half, truth),
         ko="η = 0과 1에서는 맞지만 그 사이에서 틀렸다. 분산에는 η²이 들어간다.",
-        en="Right at η = 0 and 1, wrong in between: the variance holds η².",
+        en="Right at η = 0 and 1, wrong in between: the variance contains η².",
     )
 
 
