@@ -43,7 +43,7 @@ def check_5_1(q_posterior: Callable[..., tuple[Tensor, Tensor]]) -> None:
     )
     expect(
         not close(mean, alpha_s / alpha_t * x_t),
-        ko="평균에 x_0이 빠졌다. x_t에서 α를 되돌리기만 해서는 잡음이 그대로 남는다.",
+        ko="평균에서 x_0이 빠졌다. x_t의 α만 되돌려서는 잡음이 그대로 남는다.",
         en="The mean lacks x_0: scaling x_t back by α leaves all the noise in it.",
     )
     expect(
@@ -115,7 +115,7 @@ def check_5_2(ddim: Callable[..., Tensor]) -> None:
     truth = alpha_s * x_0 + (sigma_s**2 - variance / 4).sqrt() * eps + std * noise / 2
     expect(
         close(half, truth),
-        ko="η = 0과 1에서는 맞지만 그 사이에서 틀렸다. 분산에는 η²이 들어간다.",
+        ko="η = 0과 1에서는 맞지만 그 사이에서는 틀렸다. 분산에 들어가는 것은 η²이다.",
         en="Right at η = 0 and 1, wrong in between: the variance contains η².",
     )
 
@@ -170,7 +170,7 @@ def check_5_4(denoise: Callable[..., Tensor]) -> None:
     answer = torch.as_tensor(given(denoise(x_t.clone(), x.clone(), alpha, sigma))).double()
     expect(
         answer.shape == x_t.shape,
-        ko=f"모양이 {tuple(answer.shape)}이다. x_t마다 평균 하나, {tuple(x_t.shape)}이어야 한다.",
+        ko=f"모양이 {tuple(answer.shape)}이다. x_t마다 평균이 하나이므로 {tuple(x_t.shape)}이어야 한다.",
         en=f"The shape is {tuple(answer.shape)}; one mean for each x_t makes {tuple(x_t.shape)}.",
     )
     for wrong, ko, en in (
@@ -209,6 +209,6 @@ def check_5_4(denoise: Callable[..., Tensor]) -> None:
     sharp = torch.as_tensor(denoise(x_t.clone(), x.clone(), alpha, 1e-3)).double()
     expect(
         bool(sharp.isfinite().all()) and close(sharp, x[weights(alpha, 1e-3).argmax(1)]),
-        ko="σ = 0.001에서 값이 깨진다. 지수를 먼저 계산하지 말고 softmax를 쓰라.",
+        ko="σ = 0.001에서 값이 깨진다. 지수 함수를 직접 계산하지 말고 softmax를 쓰라.",
         en="The values break at σ = 0.001. Do not take exponentials first: use softmax.",
     )
