@@ -412,9 +412,8 @@ class Diffusion(nn.Module):
         eps = torch.randn_like(x)
         if labels is not None:
             if labels.ndim != 2 or len(labels) != len(x):
-                raise ValueError(
-                    f"labels must have shape ({len(x)}, k), not {tuple(labels.shape)}: give a single label as labels[:, None]"
-                )
+                shape = tuple(labels.shape)
+                raise ValueError(f"labels must have shape ({len(x)}, k), not {shape}: use labels[:, None] for k = 1")
             hidden = torch.rand(labels.shape, device=x.device) < torch.rand(len(x), 1, device=x.device)
             labels = labels.masked_fill(hidden, -1)
         if self.weighting == "elbo":
