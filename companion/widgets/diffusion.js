@@ -132,7 +132,7 @@ const DIFFUSION_WORDS = {
     point: "내 점: 화살표 키로 옮긴다. 방정식이 이 점을 잡음과 데이터로 이끈다",
     time: "시각 t: 0이면 데이터, 1이면 잡음",
     forward: "확산", reverse: "역과정", direction: "점이 가는 쪽",
-    score: "점수 함수: x의 확률이 커지는 방향", velocity: "역과정의 방정식이 x를 옮기는 방향", field: "화살표",
+    score: "점수 함수: x가 더 그럴듯해지는 방향", velocity: "역과정의 방정식이 x를 옮기는 방향", field: "화살표",
     play: "재생", pause: "일시 정지",
     data: "데이터", noised: "잡음을 더한 점", samples: "표본", yours: "내 점",
     alpha: "데이터의 몫", sigma: "잡음의 몫", snr: "신호 대 잡음비",
