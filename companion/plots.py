@@ -696,7 +696,7 @@ def ways_back(axis: Axes, paths: Tensor, data: Tensor, title: str) -> None:
         paths: the points at each time, shape (times, n, 2).
         data: shape (m, 2).
     """
-    axis.scatter(*data.T, s=3, c="#CFCFCF", lw=0)
+    axis.scatter(*data.T, s=4, c="#CFCFCF", lw=0, marker="s", antialiased=False)
     axis.plot(paths[..., 0], paths[..., 1], color=VERMILION, lw=0.9, alpha=0.8)
     axis.plot(*paths[0].T, "o", color=INK, mfc="w", ms=4, mew=0.9)
     axis.plot(*paths[-1].T, "o", color=INK, ms=3.2)
