@@ -567,6 +567,21 @@ def test_labels_reach_every_row_of_a_sample():
     assert torch.equal(net.calls[-1][1], each)
 
 
+@pytest.mark.parametrize("sampler", [DDPM(1), DDIM(1), Heun(1), Heun(2)], ids=repr)
+def test_samplers_follow_the_guided_prediction(sampler):
+    net, x_1, labels = Plain(), torch.randn(5, 3), torch.arange(10).view(5, 2)
+    model = Diffusion(net, 3)
+    *_, last, end = sampler.trajectory(model, x_1, labels, 3.0)
+    calls = [labels is None for _, labels in net.calls]
+    assert calls == [True, False] * (2 * sampler.steps - 1)
+    assert torch.allclose(end.x_t, model.predict(last.x_t, last.t, labels, 3.0)[0], atol=1e-5)
+    torch.manual_seed(1)
+    a = model.sample(5, sampler, labels, 3.0)
+    torch.manual_seed(1)
+    *_, b = sampler.trajectory(model, model.prior().sample((5,)), labels, 3.0)
+    assert torch.allclose(a, b.x_t)
+
+
 # --- training --------------------------------------------------------------------------------------------------------
 
 
