@@ -555,6 +555,14 @@ def test_guidance(predict):
     assert torch.allclose(predictions(torch.full((5, 2), -1), 3)[0], free)
 
 
+def test_score_and_velocity_are_guided_too():
+    model, x, labels = Diffusion(Plain(), 3, "straight", "data"), torch.randn(5, 3), torch.randint(1, 4, (5, 2))
+    x_0 = 4 * model.predict(x, 0.5, labels)[0] - 3 * model.predict(x, 0.5)[0]
+    eps = 2 * x - x_0  # x = (x_0 + ε)/2
+    assert torch.allclose(model.score(x, 0.5, labels, 4.0), -2 * eps, atol=1e-4)
+    assert torch.allclose(model.velocity(x, 0.5, labels, 4.0), eps - x_0, atol=1e-4)
+
+
 def test_labels_reach_every_row_of_a_sample():
     net = Plain()
     model = Diffusion(net, 3)
