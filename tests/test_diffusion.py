@@ -314,11 +314,12 @@ def test_the_weighted_loss_is_the_bound_with_infinitely_many_steps(name):
     assert error < 0.6
 
 
+@pytest.mark.parametrize("weighting", ["simple", "elbo"])
 @pytest.mark.parametrize("k", [1, 3])
-def test_every_number_of_labels_is_hidden_equally_often(k):
+def test_every_number_of_labels_is_hidden_equally_often(k, weighting):
     net, n = Plain(), 20_000
     labels = torch.arange(5, 5 + k).expand(n, k)
-    Diffusion(net, 3).loss(torch.randn(n, 3), labels)
+    Diffusion(net, 3, weighting=weighting).loss(torch.randn(n, 3), labels)
     seen = net.calls[0][1]
     assert torch.equal(seen[seen >= 0], labels[seen >= 0])
     assert (seen[seen < 0] == -1).all()
