@@ -541,7 +541,16 @@ def test_samples_repeat_by_their_generator(device):
         assert a.shape == (4, 3)
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
-        assert not a.requires_grad
+
+
+@pytest.mark.parametrize("sampler", [DDPM(2), DDIM(2), Heun(2)], ids=repr)
+def test_sampling_builds_no_graph_and_a_model_keeps_no_more_than_its_network(sampler):
+    net = ResidualMLP(3, 8, 1)
+    model, x_1 = Diffusion(net, 3), torch.randn(4, 3)
+    assert model.predict(x_1, 1.0)[0].requires_grad
+    assert not any(part.requires_grad for point in sampler.trajectory(model, x_1) for part in point[1:])
+    assert not model.sample(4, sampler).requires_grad
+    assert list(model.state_dict()) == [f"denoiser.{name}" for name in net.state_dict()]
 
 
 def test_only_stochastic_samplers_draw_on_their_way():
@@ -689,8 +698,9 @@ def test_bad_input():
     for sampler in (DDPM, DDIM, Heun):
         with pytest.raises(ValueError, match=r"steps must be at least 1"):
             sampler(0)
-    with pytest.raises(ValueError, match=r"eta must be from 0 to 1, got 2"):
-        DDIM(10, 2)
+    for eta in (2, -0.5):
+        with pytest.raises(ValueError, match=rf"eta must be from 0 to 1, got {eta}"):
+            DDIM(10, eta)
 
 
 def test_a_schedule_of_ones_own():
