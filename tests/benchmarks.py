@@ -428,7 +428,7 @@ def diffusion_points() -> None:
     def ours(x: Tensor, seed: int, size: int) -> Diffusion:
         torch.manual_seed(seed)
         model, steps = Diffusion(ResidualMLP(2, 64, 3), 2, "straight"), epochs * n // size
-        options = {"lr": 4e-3, "betas": (0.9, 0.99), "schedule": "cosine"}
+        options = {"lr": size / 64_000, "warmup": 50, "betas": (0.9, 0.99), "schedule": "cosine"}
         fit(model, x, steps=steps, batch_size=size, seed=seed, progress=False, **options)
         return model
 
