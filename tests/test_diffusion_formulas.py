@@ -725,3 +725,21 @@ def test_the_guided_score_is_that_of_a_tilted_density(w: float) -> None:
         plain = (both[1] * asked + both[0] * other) / sum(both)
         guided = (1 - w) * plain + w * asked
         assert guided == pytest.approx((log_tilted(x + 1e-4) - log_tilted(x - 1e-4)) / 2e-4, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+def test_a_guided_flow_ends_in_the_tilted_density_for_one_but_not_beyond(schedule: str) -> None:
+    """Exercise 5.7: data N(0, 1) and p(c | x) ∝ exp(−(x − a)²/2b²), so p(x | c) = N(a/(1 + b²), b²/(1 + b²))."""
+    a, b2 = 1.0, 0.5
+    one = torch.ones(1).double()
+    plain = GaussianDenoiser(0 * one, one[:, None], schedule)
+    asked = GaussianDenoiser(a / (1 + b2) * one, b2 / (1 + b2) * one[:, None], schedule)
+    model = diffusion(lambda x, t, labels=None: plain(x, t) if labels is None else asked(x, t), schedule)
+    for w in (1, 4):
+        *_, end = Heun(300).trajectory(model, torch.tensor([[0.0], [1.0]]).double(), torch.tensor([1]), w)
+        mean, std = end.x_t[0].item(), (end.x_t[1] - end.x_t[0]).item()
+        tilted = w * a / (b2 + w), math.sqrt(1 / (1 + w / b2))
+        assert (abs(mean - tilted[0]) < 0.01) is (w == 1)
+        assert (abs(std - tilted[1]) < 0.01) is (w == 1)
+    assert mean > 1.1  # beyond a, where the classifier is surest
+    assert std < 0.2
