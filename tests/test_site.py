@@ -554,6 +554,9 @@ def test_a_wide_table_is_stacked_on_a_phone(small_server: str, visit) -> None:
     assert cells == ["Name", "What it means", "Where it stands"]
     box, column = page.locator("tbody").bounding_box(), page.locator("article").bounding_box()
     assert box["width"] <= column["width"]
+    page.eval_on_selector("thead th", "head => (head.textContent = '')")
+    page.evaluate("dispatchEvent(new Event('resize'))")
+    assert page.locator("tbody td").first.is_visible(), "a column without a name may hold the names of the rows"
     page.set_viewport_size({"width": 1280, "height": 800})
     assert page.locator("table.stacked").count() == 0
 

@@ -41,7 +41,7 @@ document.fonts.addEventListener("loadingdone", fitToWidth);
 function stack(table) {
   const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
   for (const row of table.tBodies[0].rows) {
-    [...row.cells].forEach((cell, index) => (cell.dataset.column = cell.textContent.trim() ? columns[index] : ""));
+    [...row.cells].forEach((cell, index) => cell.textContent.trim() && (cell.dataset.column = columns[index]));
   }
   table.classList.add("stacked");
 }
