@@ -51,7 +51,11 @@ addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((box) => (box.open = true));
   const { theme } = document.documentElement.dataset;
   document.documentElement.dataset.theme = "light";
-  addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme), { once: true });
+  // A live figure redraws in the next frame, after printing: what it painted for the dark theme is inverted instead.
+  const shadows = [...document.querySelectorAll(".widget *")].map(({ shadowRoot }) => shadowRoot).filter(Boolean);
+  const paint = (filter) => shadows.flatMap((root) => [...root.querySelectorAll("canvas")]).forEach(({ style }) => (style.filter = filter));
+  if (theme === "dark") paint("invert(1) hue-rotate(180deg)");
+  addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme, paint("")), { once: true });
 });
 
 // Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
