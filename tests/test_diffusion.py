@@ -256,11 +256,12 @@ def test_the_best_denoiser_of_a_finite_set_only_copies(sampler):
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "predict"), PAIRS)
+@pytest.mark.parametrize(("name", "predict"), [pair for pair in PAIRS if pair != ("linear", "velocity")])
 def test_loss_of_a_network_that_says_nothing(name, predict):
-    """A zero has the mean square of what should have been said: 1, x², or ∫ α'² x² + σ'² dt, by quadrature."""
-    if (name, predict) == ("linear", "velocity"):
-        pytest.skip("its σ' is not square integrable")
+    """A zero has the mean square of what should have been said: 1, x², or ∫ α'² x² + σ'² dt, by quadrature.
+
+    Left out is the linear schedule's velocity, whose mean square is infinite.
+    """
     n, x_0, schedule = 20_000, torch.tensor([0.5, -1.5]).double(), SCHEDULES[name]
     model = Diffusion(lambda x, t: 0 * x, 2, name, predict).double()
 
