@@ -35,6 +35,10 @@ PAGES = [
 every_page = pytest.mark.parametrize(("lang", "name"), PAGES, ids=[f"{lang}/{name}" for lang, name in PAGES])
 
 
+#: What holds no prose: Python says "next", too.
+SILENT = ("script", "style", "pre")
+
+
 class Page(HTMLParser):
     """Ids, links, resources, pictures and texts of a page."""
 
@@ -62,10 +66,10 @@ class Page(HTMLParser):
             self.resources.append(given["src"])
         if tag == "link" and given.get("rel") not in ("alternate", "next", "prev"):
             self.resources.append(given["href"])
-        self._silent += tag in ("script", "style")
+        self._silent += tag in SILENT
 
     def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("script", "style")
+        self._silent -= tag in SILENT
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
