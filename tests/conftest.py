@@ -221,6 +221,15 @@ def hosted(browser, widget: Widget) -> Iterator:
     assert complaints == []
 
 
+def arrow_key_is_felt(page) -> None:
+    """ArrowUp on the first handle changes what the handle says of itself."""
+    handle = page.locator(".handle").first
+    label = handle.get_attribute("aria-valuetext")
+    handle.press("ArrowUp")
+    page.evaluate(FRAMES)
+    assert handle.get_attribute("aria-valuetext") != label
+
+
 @pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
 def tab(request: pytest.FixtureRequest, browser) -> Iterator[tuple]:
     """An empty page in one language, and the complaints of its console."""

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import FRAMES, hosted
+from conftest import arrow_key_is_felt, hosted
 from ipywidgets.embed import dependency_state
 from torch import nn
 from torch.distributions import Normal
@@ -533,8 +533,4 @@ def test_a_drag_is_drawn_thirty_times_a_second(stage, widget: Widget) -> None:
 def test_it_runs_in_the_site_s_host(browser, widget: Widget) -> None:
     """The stored state and view, as a notebook holds them, drawn by the page's script without a kernel."""
     with hosted(browser, widget) as page:
-        handle = page.locator(".handle").first
-        label = handle.get_attribute("aria-valuetext")
-        handle.press("ArrowUp")
-        page.evaluate(FRAMES)
-        assert handle.get_attribute("aria-valuetext") != label
+        arrow_key_is_felt(page)

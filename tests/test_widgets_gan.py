@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, hosted
+from conftest import FRAMES, arrow_key_is_felt, hosted
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -893,11 +893,7 @@ def test_it_runs_in_the_site_s_host(browser) -> None:
     """The stored state and view, as a notebook holds them, drawn by the page's script without a kernel."""
     widget = pair()
     with hosted(browser, widget) as page:
-        handle = page.locator(".handle").first
-        label = handle.get_attribute("aria-valuetext")
-        handle.press("ArrowUp")
-        page.evaluate(FRAMES)
-        assert handle.get_attribute("aria-valuetext") != label
+        arrow_key_is_felt(page)
         page.locator("#frame").fill("0")
         page.evaluate(FRAMES)
         assert page.locator("#step").inner_text() == "0"
