@@ -23,7 +23,7 @@ test: $(VENV)/test $(COLAB)/ready lint  ## everything that CI checks
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
 
-NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --no-header -q
+NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header -q
 
 nbval: $(VENV)/test  ## compare every stored output with a fresh run
 	$(NBVAL) book/ko book/en

@@ -48,14 +48,14 @@ def check_number(name: str, value: float, *, zero: bool = False, below: float = 
 
 
 def check_tensor(
-    name: str, x: Tensor, *, ndim: int = 2, columns: int | None = None, empty: bool = False, finite: bool = False
+    name: str, x: Tensor, *, ndim: int | None = 2, columns: int | None = None, empty: bool = False, finite: bool = False
 ) -> Tensor:
-    """The tensor itself: float32 or float64 with `ndim` axes.
+    """The tensor itself: float32 or float64 with `ndim` axes, or rows of any event shape.
 
     Args:
         name: what the caller calls it.
         x: the tensor.
-        ndim: how many axes it must have.
+        ndim: how many axes it must have; None: rows of any event shape, (n, …).
         columns: how many entries its last axis must have.
         empty: whether it may have no entries.
         finite: whether entries that are NaN or infinite are refused.
@@ -68,8 +68,8 @@ def check_tensor(
         raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name})")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {name}.float()")
-    if x.ndim != ndim:
-        wanted = {1: "shape (n,)", 2: "shape (rows, columns)"}.get(ndim, f"{ndim} axes")
+    if x.ndim != ndim if ndim else x.ndim < 2:
+        wanted = {None: "shape (n, …)", 1: "shape (n,)", 2: "shape (rows, columns)"}.get(ndim, f"{ndim} axes")
         raise ValueError(f"{name} must have {wanted}, not shape {tuple(x.shape)}: reshape it")
     if not empty and not x.numel():
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}: give at least one row")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -51,3 +52,9 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
+    device = generator.device if generator else like.device
+    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)

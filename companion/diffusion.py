@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, kl_divergence
 
 from companion.checks import check_int, check_number, check_tensor
-from companion.vae import GreyLevels
+from companion.devices import randn
+from companion.likelihoods import GreyLevels, normal
 
 #: log SNR at t = 1 where alpha does not end at zero: what the linear schedule leaves of the data.
 _LAST = -10.05
@@ -230,7 +231,7 @@ class DDPM(Sampler):
 
     def step(self, model, predict, x_t, x_0, eps, s, t, generator) -> Tensor:
         q = model.q_posterior(x_t, x_0, s, t)
-        return q.mean + q.stddev * _randn_like(x_t, generator)
+        return q.mean + q.stddev * randn(x_t.shape, x_t, generator)
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class DDIM(Sampler):
         if not self.eta:
             return alpha * x_0 + sigma * eps
         noise = self.eta * model.q_posterior(x_t, x_0, s, t).stddev
-        return alpha * x_0 + (sigma**2 - noise**2).clamp(min=0).sqrt() * eps + noise * _randn_like(x_t, generator)
+        return alpha * x_0 + (sigma**2 - noise**2).clamp(min=0).sqrt() * eps + noise * randn(x_t.shape, x_t, generator)
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ class Diffusion(nn.Module):
 
     def prior(self) -> Independent:
         """p(x_1) = N(x_1; 0, I)."""
-        return _normal(self._origin, torch.ones_like(self._origin))
+        return normal(self._origin, torch.ones_like(self._origin))
 
     def q_sample(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = α(t) x_0 + σ(t) ε, (5.1), for t of shape (n,) or a number."""
@@ -350,7 +351,7 @@ class Diffusion(nn.Module):
     def posterior(self, x: Tensor, t: Tensor) -> Independent:
         """q(x_t | x_0) = N(x_t; α(t) x_0, σ(t)² I), one distribution for each row of x."""
         t = _column(t, x)
-        return _normal(self.schedule.alpha(t) * x, self.schedule.sigma(t))
+        return normal(self.schedule.alpha(t) * x, self.schedule.sigma(t))
 
     def q_posterior(self, x_t: Tensor, x_0: Tensor, s: Tensor, t: Tensor) -> Independent:
         """q(x_s | x_t, x_0), (5.8), a Gaussian, for 0 ≤ s < t ≤ 1."""
@@ -359,7 +360,7 @@ class Diffusion(nn.Module):
         alpha_ts = self.schedule.alpha(t) / alpha_s
         kept = alpha_ts * (sigma_s / self.schedule.sigma(t)).square()  # α_{t|s} σ_s²/σ_t²
         variance = sigma_s.square() * (1 - alpha_ts * kept)  # σ_s² σ²_{t|s}/σ_t²
-        return _normal(kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0, variance.clamp(min=0).sqrt())
+        return normal(kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0, variance.clamp(min=0).sqrt())
 
     # What is learnt: predictions
 
@@ -447,7 +448,7 @@ class Diffusion(nn.Module):
         snr = self.schedule.snr(times)
         kl = []
         for i, t in enumerate(times):
-            x_0, _ = self.predict(self.q_sample(x, t, _randn_like(x, generator)), t)
+            x_0, _ = self.predict(self.q_sample(x, t, randn(x.shape, x, generator)), t)
             if self.levels is not None:
                 x_0 = x_0.clamp(-1, 1)  # where all levels are
             if i == 0:
@@ -470,7 +471,7 @@ class Diffusion(nn.Module):
     def _log_likelihood(self, x: Tensor, x_0: Tensor, snr: Tensor) -> Tensor:
         """log p(x | x_t) at the first time: N(x; x̂_0, I/SNR), or the share of the right grey level in it."""
         if self.levels is None:
-            return _normal(x_0, snr.rsqrt()).log_prob(x)
+            return normal(x_0, snr.rsqrt()).log_prob(x)
         levels = torch.linspace(-1, 1, self.levels, dtype=x.dtype, device=x.device)
         return GreyLevels(-snr / 2 * (levels - x_0[..., None]).square()).log_prob((x + 1) / 2)
 
@@ -495,7 +496,7 @@ class Diffusion(nn.Module):
             guidance: how much the labels count, as in `predict`.
             generator: source of randomness.
         """
-        x = _randn_like(self._origin.expand(check_int("n", n), -1), generator)
+        x = randn((check_int("n", n), self.dim), self._origin, generator)
         for point in sampler.trajectory(self, x, labels, guidance, generator=generator):
             x = point.x_t
         return x
@@ -559,17 +560,9 @@ class EmpiricalDenoiser(nn.Module):
         return (agreement / sigma.square()).softmax(1) @ self.x
 
 
-def _normal(mean: Tensor, std: Tensor) -> Independent:
-    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
-
-
 def _column(t: Tensor | float, x: Tensor) -> Tensor:
     """t, of shape (n,), (n, 1) or a number, as a column beside x."""
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     if t.numel() not in (1, len(x)):
         raise ValueError(f"t must be a number or have one entry for each of the {len(x)} rows, not {tuple(t.shape)}")
     return t.reshape(-1, 1)
-
-
-def _randn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)

@@ -16,6 +16,7 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 from companion.checks import check_alike, check_int, check_number
+from companion.devices import randn
 from companion.training import Objective
 
 # --- losses, as functions of the logits of real and generated samples ------------------------------------------------
@@ -161,7 +162,7 @@ class GAN(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x, shape (n, d): z ~ p(z), then x = G(z), (4.1)."""
-        return self.generate(self._noise(check_int("n", n), generator)).detach()
+        return self.generate(randn((check_int("n", n), self.latent_dim), self._origin, generator)).detach()
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The logit a(x) of D(x), (4.6), large where x looks real, shape (n,)."""
@@ -200,17 +201,12 @@ class GAN(nn.Module):
 
     def generator_loss(self, x: Tensor) -> Tensor:
         """G's loss on as many generated samples as there are real x; a scalar."""
-        fake = self.discriminate(self.generate(self._noise(len(x))))
+        fake = self.discriminate(self.generate(randn((len(x), self.latent_dim), self._origin)))
         if self.loss == "relativistic":
             with torch.no_grad():
                 real = self.discriminate(x)
             return relativistic(fake, real)
         return _GENERATOR_LOSS[self.loss](fake)
-
-    def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of z ~ p(z), shape (n, q)."""
-        shape, like = (n, self.latent_dim), self._origin
-        return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 # --- what the best discriminator knows -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.functional import pad
 
 from companion.checks import check_alike, check_int, check_tensor
+from companion.devices import randn
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -152,7 +153,7 @@ class PPCA(nn.Module):
         filled, L = torch.nan_to_num(x), _scale_tril(q)
         log_weights = []
         for _ in range(k):
-            noise = _randn(len(x), self.latent_dim, x, generator)
+            noise = randn((len(x), self.latent_dim), x, generator)
             z = q.mean + (L @ noise[:, :, None])[:, :, 0]
             log_likelihood = (self.likelihood(z).base_dist.log_prob(filled) * observed).sum(1)
             log_weights.append(log_likelihood + self.prior().log_prob(z) - q.log_prob(z))
@@ -161,8 +162,8 @@ class PPCA(nn.Module):
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x by ancestral sampling, shape (n, d): first z ~ p(z), then x ~ p(x | z)."""
         (d, q), n = self.W.shape, check_int("n", n)
-        z = _randn(n, q, self.W, generator)
-        return z @ self.W.T + self.mu + self.sigma2.sqrt() * _randn(n, d, self.W, generator)
+        z = randn((n, q), self.W, generator)
+        return z @ self.W.T + self.mu + self.sigma2.sqrt() * randn((n, d), self.W, generator)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """W E[z | x] + μ, (2.19), shape (n, d)."""
@@ -401,7 +402,7 @@ def _em(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, list[float]]:
     variance = S.trace() / dim
-    W = _randn(len(S), latent_dim, S, generator) * variance.sqrt()
+    W = randn((len(S), latent_dim), S, generator) * variance.sqrt()
     sigma2 = variance.clamp(min=floor)
     history = [mean_log_prob(S, W, sigma2, dim)]
     for absorb, steps in ((False, max_iter // 2), (True, max_iter)):
@@ -519,12 +520,6 @@ def _canonical(W: Tensor) -> Tensor:
 def _floor(variance: Tensor, mu: Tensor, dtype: torch.dtype) -> Tensor:
     rounding = (torch.finfo(dtype).eps * mu).square().mean() / 12
     return torch.maximum(FLOOR[dtype] * variance, rounding).clamp(min=1e8 * torch.finfo(dtype).tiny)
-
-
-def _randn(n: int, m: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise, shape (n, m), of the type and on the device of `like`, wherever the generator is."""
-    device = generator.device if generator else like.device
-    return torch.randn(n, m, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def _scale_tril(q: Gaussian) -> Tensor:

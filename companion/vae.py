@@ -8,20 +8,18 @@ Approximate Inference in Deep Generative Models" (2014).
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 
 from companion.autoencoder import line, run
 from companion.checks import check_alike, check_int, check_number, check_tensor
-from companion.devices import seeded
+from companion.devices import randn, seeded
+from companion.likelihoods import bounded, normal
 
-#: Log variances are kept between ± this number: e^±30 ≈ 10^±13 neither over- nor underflows, nor does its square.
-MAX_LOG_VARIANCE = 30.0
 #: How many rows of z `importance_bound` decodes at once.
 BLOCK = 16_384
 
@@ -63,7 +61,7 @@ class VAE(nn.Module):
 
     def prior(self) -> Independent:
         """p(z) = N(z; 0, I), (3.7)."""
-        return _normal(self._origin, torch.ones_like(self._origin))
+        return normal(self._origin, torch.ones_like(self._origin))
 
     def encode(self, x: Tensor) -> Independent:
         """q(z | x) = N(z; m(x), diag s(x)²), (3.8), one distribution for each row of x."""
@@ -75,7 +73,7 @@ class VAE(nn.Module):
                 f"{2 * self.latent_dim} outputs, mean and log variance of each of the {self.latent_dim} entries of z"
             )
         mean, log_variance = output.chunk(2, dim=1)
-        return _normal(mean, (0.5 * _bounded(log_variance)).exp())
+        return normal(mean, (0.5 * bounded(log_variance)).exp())
 
     def decode(self, z: Tensor) -> Distribution:
         """p(x | z), (3.7), one distribution for each row of z."""
@@ -87,7 +85,7 @@ class VAE(nn.Module):
         z = m(x) + s(x) ε with ε ~ N(0, I), (3.22): so the gradient passes through z to the encoder.
         """
         q = self.encode(x)
-        eps = torch.randn(q.mean.shape, dtype=x.dtype, device=x.device, generator=generator)
+        eps = randn(q.mean.shape, x, generator)
         z = q.mean + q.stddev * eps
         reconstruction = self._log_likelihood(x, z)
         kl = 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log()).sum(1)
@@ -116,8 +114,7 @@ class VAE(nn.Module):
         """
         q, log_sum = self.encode(x), x.new_full((len(x),), -math.inf)
         for block in torch.arange(check_int("k", k)).split(max(1, BLOCK // len(x))):
-            shape = len(block), *q.mean.shape
-            eps = torch.randn(shape, dtype=x.dtype, device=x.device, generator=generator)
+            eps = randn((len(block), *q.mean.shape), x, generator)
             z = q.mean + q.stddev * eps
             log_w = self._log_likelihood(x, z) + self.prior().log_prob(z) - q.log_prob(z)
             log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
@@ -148,99 +145,6 @@ class VAE(nn.Module):
                 "change the outputs of the decoder's last layer, or wrap the distribution in Independent(…, 1)"
             )
         return p.log_prob(x)
-
-
-def bernoulli(logits: Tensor) -> Independent:
-    """p(x | z) = Π πᵢ^xᵢ (1 − πᵢ)^(1 − xᵢ), πᵢ = sigmoid(logitᵢ), (3.14), for logits of shape (…, d).
-
-    log p(x | z) is minus the binary cross entropy. For a grey x between 0 and 1 it is the expectation of the
-    log-likelihood over images of zeros and ones in which pixel i is one with probability xᵢ.
-    """
-    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-class Gaussian(nn.Module):
-    """p(x | z) = N(x; g(z), σ²I) with σ² learnt: log p(x | z) = −|x − g(z)|²/2σ² − (d/2) log 2πσ², (3.15).
-
-    Args:
-        sigma2: where σ² starts: a positive number, or one for each pixel, shape (d,). It stays there after
-            `Gaussian(…).requires_grad_(False)`.
-
-    Raises:
-        ValueError: if a σ² is not positive, or not finite.
-    """
-
-    def __init__(self, sigma2: float | Tensor = 1.0) -> None:
-        super().__init__()
-        sigma2 = torch.as_tensor(sigma2)
-        if sigma2.ndim > 1 or not ((sigma2 > 0) & sigma2.isfinite()).all():
-            raise ValueError(f"sigma2 must be a positive number, or one for each pixel, got {sigma2.tolist()}")
-        self.log_sigma2 = nn.Parameter(sigma2.log())
-
-    @property
-    def sigma2(self) -> Tensor:
-        """σ², shape () or (d,)."""
-        return _bounded(self.log_sigma2).exp()
-
-    def forward(self, mean: Tensor) -> Independent:
-        """N(x; mean, σ²I), for means of shape (…, d)."""
-        return _normal(mean, self.sigma2.sqrt().to(mean.dtype))
-
-
-class GreyLevels(Distribution):
-    """Independent pixels, each with K probabilities, for the grey levels 0, 1/(K−1), …, 1.
-
-    Args:
-        logits: logarithms of the probabilities, up to a constant for each pixel, shape (…, d, K).
-    """
-
-    arg_constraints = {}  # noqa: RUF012 — as in torch.distributions
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits.log_softmax(-1)
-        self.levels = torch.linspace(0, 1, logits.shape[-1], dtype=logits.dtype, device=logits.device)
-        super().__init__(logits.shape[:-2], logits.shape[-2:-1], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return (self.logits.exp() * self.levels).sum(-1)
-
-    @property
-    def variance(self) -> Tensor:
-        return (self.logits.exp() * (self.levels - self.mean[..., None]).square()).sum(-1)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Σᵢ log p(xᵢ); −∞ where a pixel is no grey level."""
-        top = len(self.levels) - 1
-        level = (top * x).round().nan_to_num().clamp(0, top)
-        off = ~((level - top * x).abs() <= 0.01)
-        logits, index = torch.broadcast_tensors(self.logits, level.long()[..., None])
-        return logits.gather(-1, index[..., :1])[..., 0].masked_fill(off, -math.inf).sum(-1)
-
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
-        return self.levels[Categorical(logits=self.logits).sample(sample_shape)]
-
-
-def categorical(levels: int) -> Callable[[Tensor], GreyLevels]:
-    """p(x | z) with a probability for each of so many grey levels between 0 and 1: decoder outputs (…, d · levels).
-
-    log p(x | z) is minus the cross entropy, summed over the pixels.
-    """
-    return functools.partial(_grey_levels, levels=check_int("levels", levels, 2))
-
-
-def _grey_levels(output: Tensor, levels: int) -> GreyLevels:
-    if output.shape[-1] % levels:
-        raise ValueError(f"decoder has {output.shape[-1]} outputs: a multiple of the {levels} levels is needed")
-    return GreyLevels(output.unflatten(-1, (-1, levels)))
-
-
-def _normal(mean: Tensor, std: Tensor) -> Independent:
-    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
-
-
-def _bounded(log_variance: Tensor) -> Tensor:
-    return log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
 
 
 def _half_of_last_linear(encoder: nn.Module) -> int:

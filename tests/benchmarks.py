@@ -30,11 +30,12 @@ from companion import data
 from companion.devices import find_device, find_precision
 from companion.diffusion import DDIM, DDPM, Diffusion, Heun
 from companion.gan import GAN
+from companion.likelihoods import bernoulli, categorical
 from companion.metrics import ModeScore, frechet_distance, hangul_score, mmd, mode_score, nearest_syllable
 from companion.nets import FourierFeatures, ResidualMLP, mlp
 from companion.ppca import PPCA
 from companion.training import fit
-from companion.vae import VAE, bernoulli, categorical
+from companion.vae import VAE
 
 SECTIONS: dict[str, Callable[[], None]] = {}
 

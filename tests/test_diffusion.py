@@ -437,12 +437,12 @@ def moments(sampler: Sampler, name: str, monkeypatch: pytest.MonkeyPatch) -> tup
     draws, model, eye = sampler.steps + 1, gaussian(name), torch.eye(2, dtype=torch.float64)
     count = iter(range(1, draws))
 
-    def unit_noise(x: Tensor, generator: object) -> Tensor:
-        noise, j = torch.zeros_like(x), next(count)
+    def unit_noise(shape: torch.Size, like: Tensor, generator: object) -> Tensor:
+        noise, j = like.new_zeros(shape), next(count)
         noise[1 + 2 * j : 3 + 2 * j] = eye
         return noise
 
-    monkeypatch.setattr(diffusion, "_randn_like", unit_noise)
+    monkeypatch.setattr(diffusion, "randn", unit_noise)
     alpha, sigma = (f(torch.ones(()).double()) for f in (model.schedule.alpha, model.schedule.sigma))
     x_1 = (alpha * MU).repeat(1 + 2 * draws, 1)
     x_1[1:3] += torch.linalg.cholesky(alpha**2 * C + sigma**2 * eye).T
@@ -473,7 +473,7 @@ def test_samplers_hit_a_gaussian_at_their_order(name, sampler, order, monkeypatc
 def test_eta_is_the_share_of_the_posterior_deviation(eta, monkeypatch):
     model, x_1, ends = gaussian("cosine"), torch.randn(3, 2).double(), []
     for noise in (0, 1):
-        monkeypatch.setattr(diffusion, "_randn_like", lambda x, _, noise=noise: noise * torch.ones_like(x))
+        monkeypatch.setattr(diffusion, "randn", lambda shape, like, _, noise=noise: noise * like.new_ones(shape))
         ends.append(list(DDIM(2, eta).trajectory(model, x_1))[1].x_t)
     deviation = model.q_posterior(x_1, x_1, 0.5, 1.0).stddev
     assert torch.allclose(ends[1] - ends[0], eta * deviation.expand(3, 2))

@@ -14,6 +14,7 @@ import torch
 matplotlib.use("Agg")
 
 from companion import plots
+from companion.plots import diffusion, gan, vae
 
 
 def test_import_leaves_matplotlib_alone() -> None:
@@ -44,7 +45,7 @@ def test_what_is_no_set_of_square_images_is_refused(x: torch.Tensor) -> None:
 
 def test_shares_of_variance_are_stacked_up_to_one() -> None:
     shares = torch.tensor([[0.5, 0.2, 0.1], [0.1, 0.1, 0.3]])
-    (axis,) = plots.jamo_shares(shares).axes
+    (axis,) = vae.jamo_shares(shares).axes
     heights = torch.tensor([[bar.get_height() for bar in bars] for bars in axis.containers]).T
     torch.testing.assert_close(heights, torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1))
     tops = [bar.get_y() + bar.get_height() for bar in axis.containers[-1]]
@@ -55,14 +56,14 @@ def test_shares_of_variance_are_stacked_up_to_one() -> None:
 def test_rate_distortion_draws_what_it_is_given() -> None:
     curves = [torch.rand(2, 5), torch.rand(2, 5)]
     linear, deep = torch.rand(3, 2), torch.rand(2, 2)
-    (axis,) = plots.rate_distortion(curves, linear, deep, ["a", "b"]).axes
+    (axis,) = vae.rate_distortion(curves, linear, deep, ["a", "b"]).axes
     for line, expected in zip(axis.lines, [*curves, linear.T, deep.T], strict=True):
         torch.testing.assert_close(torch.as_tensor(line.get_xydata()).T.float(), expected)
     assert [text.get_text() for text in axis.texts] == ["a", "b"]
     matplotlib.pyplot.close(axis.figure)
 
 
-@pytest.mark.parametrize("draw", [plots.autoencoder_blocks, plots.vae_blocks])
+@pytest.mark.parametrize("draw", [vae.autoencoder_blocks, vae.vae_blocks])
 def test_every_block_stays_inside_its_diagram(draw: Callable) -> None:
     (axis,) = draw().axes
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
@@ -77,7 +78,7 @@ def test_every_block_stays_inside_its_diagram(draw: Callable) -> None:
 
 def test_frames_stand_around_the_marked_cells() -> None:
     counts = torch.arange(12.0).view(3, 4)
-    axis = plots.coverage(counts, torch.tensor([1, 6, 11])).axes[0]
+    axis = gan.coverage(counts, torch.tensor([1, 6, 11])).axes[0]
     assert axis.images[0].get_array().tolist() == counts.tolist()
     middles = [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in axis.patches]
     assert middles == [(1, 0), (2, 1), (3, 2)]
@@ -86,7 +87,7 @@ def test_frames_stand_around_the_marked_cells() -> None:
 
 def test_the_density_is_recovered_from_the_other_and_the_logit() -> None:
     grid, p, q, logit = torch.linspace(-1, 1, 5), torch.rand(5) + 0.1, torch.rand(5) + 0.1, torch.randn(5)
-    left, right = plots.density_ratio(grid, p, q, logit).axes
+    left, right = gan.density_ratio(grid, p, q, logit).axes
     wanted = {"$p_{\\mathrm{data}}$": p, "$p_\\theta$": q, "$D^*$": p / (p + q), "$D$": 1 / (1 + (-logit).exp())}
     wanted |= {"$\\log p_{\\mathrm{data}}$": p.log(), "$\\log p_\\theta+a$": (q * logit.exp()).log()}
     drawn = {line.get_label(): torch.as_tensor(line.get_ydata()) for line in (*left.lines, *right.lines)}
@@ -100,7 +101,7 @@ def test_a_landscape_is_blue_where_the_logit_says_real_and_points_lie_on_their_p
     figure, axis = matplotlib.pyplot.subplots()
     real, made = torch.tensor([[1.0, -1.0]]), torch.tensor([[-1.0, 0.5]])
     line = torch.linspace(-2, 2, 9)
-    plots.landscape(axis, 20 * line[:, None].expand(9, 9), 2.0, real, made, "title")  # real above, fake below
+    gan.landscape(axis, 20 * line[:, None].expand(9, 9), 2.0, real, made, "title")  # real above, fake below
     (image,) = axis.images
     red, _, blue, _ = image.cmap(image.norm(image.get_array()[-1, 0]))
     assert blue > red
@@ -114,7 +115,7 @@ def test_a_landscape_is_blue_where_the_logit_says_real_and_points_lie_on_their_p
 def test_arrows_are_the_flow_and_paths_start_at_a_dot() -> None:
     figure, axis = matplotlib.pyplot.subplots()
     path = torch.tensor([[1.0, 0.0], [0.5, 0.25]])
-    plots.vector_field(axis, lambda theta, psi: (theta + 2 * psi, theta * psi), [(path, "k")], 2.0, "title")
+    gan.vector_field(axis, lambda theta, psi: (theta + 2 * psi, theta * psi), [(path, "k")], 2.0, "title")
     (arrows,) = axis.collections
     theta, psi = torch.as_tensor(arrows.get_offsets()).T
     torch.testing.assert_close(torch.as_tensor(arrows.U).double(), theta + 2 * psi, rtol=0, atol=1e-6)
@@ -130,7 +131,7 @@ def test_a_score_field_has_its_arrows_and_its_shades_in_place() -> None:
     def density(x: torch.Tensor) -> torch.Tensor:
         return (-(x - torch.tensor([1.0, -0.5])).square().sum(1)).exp()
 
-    plots.score_field(axis, lambda x: torch.stack([x[:, 0] + x[:, 1], -x[:, 0]], 1), density, 2.0, "title", cells=4)
+    diffusion.score_field(axis, lambda x: torch.stack([x[:, 0] + x[:, 1], -x[:, 0]], 1), density, 2.0, "title", cells=4)
     shades, arrows = axis.collections
     x, y = torch.as_tensor(arrows.get_offsets()).T
     assert len(x) == 16
@@ -143,7 +144,7 @@ def test_a_score_field_has_its_arrows_and_its_shades_in_place() -> None:
 
 def test_nats_lost_and_won_are_filled_apart() -> None:
     log_snr, excess = torch.linspace(4, -4, 9), torch.tensor([2.0, 1, 0, -1, -1, 0, 0.5, 0.5, 0.5])
-    left, right = plots.nats_over_snr(log_snr, torch.full((9,), 0.2), excess).axes
+    left, right = diffusion.nats_over_snr(log_snr, torch.full((9,), 0.2), excess).axes
     lost, won = (torch.as_tensor(fill.get_paths()[0].vertices)[:, 1] for fill in right.collections)
     assert (lost.min(), lost.max()) == (0, 2)
     assert (won.min(), won.max()) == (-1, 0)
@@ -155,7 +156,7 @@ def test_nats_lost_and_won_are_filled_apart() -> None:
 def test_ways_back_lead_from_a_circle_to_a_dot() -> None:
     figure, axis = matplotlib.pyplot.subplots()
     paths = torch.tensor([[[1.0, 2.0], [-1.0, 0.0]], [[0.5, 1.0], [0.0, 0.5]], [[0.25, 0.0], [1.0, 1.0]]])
-    plots.ways_back(axis, paths, torch.zeros(3, 2), "title")
+    diffusion.ways_back(axis, paths, torch.zeros(3, 2), "title")
     first, second, starts, ends = (torch.as_tensor(line.get_xydata()).float() for line in axis.lines)
     torch.testing.assert_close(torch.stack([first, second], 1), paths)
     torch.testing.assert_close(starts, paths[0])
@@ -167,7 +168,7 @@ def test_ways_back_lead_from_a_circle_to_a_dot() -> None:
 def test_the_guides_beside_errors_have_the_slopes_they_name() -> None:
     counts, error = [4, 8, 16], torch.tensor([0.1, 0.05, 0.025])
     names = ("DDIM", "Heun", "Heun, linear")
-    (axis,) = plots.orders(dict.fromkeys(names, counts), {name: error * k for k, name in enumerate(names, 1)}).axes
+    (axis,) = diffusion.orders(dict.fromkeys(names, counts), {name: error * k for k, name in enumerate(names, 1)}).axes
     for line, name, k in zip(axis.lines, names, (1, 2, 3), strict=False):
         assert line.get_label() == name
         assert line.get_xdata().tolist() == counts
@@ -182,7 +183,7 @@ def test_the_guides_beside_errors_have_the_slopes_they_name() -> None:
 def test_paths_take_the_colour_of_the_side_on_which_they_end() -> None:
     t = torch.tensor([1.0, 0.5, 0.0])
     crossing = torch.tensor([[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]])
-    left, right = plots.paths_in_time(t, [crossing, crossing.flip(0)]).axes
+    left, right = diffusion.paths_in_time(t, [crossing, crossing.flip(0)]).axes
     for axis, colours in ((left, (plots.BLUE, plots.VERMILION)), (right, (plots.VERMILION, plots.BLUE))):
         assert tuple(line.get_color() for line in axis.lines[:2]) == colours
         assert axis.lines[2].get_xydata().tolist() == [[0, -1], [0, 1]]
@@ -193,7 +194,7 @@ def test_paths_take_the_colour_of_the_side_on_which_they_end() -> None:
 def test_memory_draws_each_judge_in_its_colour_and_each_data_set_in_its_style() -> None:
     t = torch.linspace(0, 1, 3)
     curves = {(judge, data): torch.rand(3) for judge in ("copier", "net") for data in ("train", "held out")}
-    left, right = plots.memory(t, {"a": curves, "b": curves}).axes
+    left, right = diffusion.memory(t, {"a": curves, "b": curves}).axes
     assert (left.get_title(), right.get_title()) == ("a", "b")
     for line, curve in zip(left.lines, curves.values(), strict=True):
         torch.testing.assert_close(torch.as_tensor(line.get_ydata()), curve)

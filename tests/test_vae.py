@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from companion import data, vae
 from companion.latent import importance
+from companion.likelihoods import Gaussian, GreyLevels, bernoulli, categorical
 from companion.nets import mlp
 from companion.ppca import PPCA
 from companion.training import fit
-from companion.vae import VAE, Gaussian, GreyLevels, bernoulli, categorical
+from companion.vae import VAE
 
 
 def make_vae(likelihood=bernoulli, outputs=6, q=2, d=6, dtype=torch.float64, device="cpu", **options) -> VAE:

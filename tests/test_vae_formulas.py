@@ -16,9 +16,10 @@ from torch.distributions import Categorical, Independent, MultivariateNormal, No
 from torch.nn.functional import binary_cross_entropy
 
 from companion.autoencoder import Autoencoder, linear_autoencoder
+from companion.likelihoods import Gaussian, bernoulli
 from companion.nets import mlp
 from companion.ppca import PPCA
-from companion.vae import VAE, Gaussian, bernoulli
+from companion.vae import VAE
 
 D, Q = 6, 2
 

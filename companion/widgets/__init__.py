@@ -6,12 +6,18 @@ from pathlib import Path
 
 import traitlets
 from anywidget import AnyWidget
+from torch import Tensor
 
 
 def script(name: str) -> str:
     """One ES module: what the widgets share, then the widget called `name`."""
     folder = Path(__file__).parent
     return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name))
+
+
+def as_bytes(values: Tensor) -> bytes:
+    """The numbers of a tensor as JavaScript reads them, little-endian on every machine."""
+    return values.numpy().astype(values.numpy().dtype.newbyteorder("<")).tobytes()
 
 
 class Widget(AnyWidget):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from companion.checks import check_int, check_tensor
 from companion.diffusion import DDIM, SCHEDULES, Diffusion
 from companion.nets import ResidualMLP
-from companion.widgets import Widget, script
+from companion.widgets import Widget, as_bytes, script
 
 #: Points that are drawn, weights that may travel, and how far the noise goes in the picture.
 POINTS, WEIGHTS, REACH = 150, 20_000, 2.5
@@ -116,9 +116,9 @@ class DiffusionWidget(Widget):
         images, pixels = ({}, b"") if film is None else _images(film)
         for name, value in {
             "network": {"schedule": _schedule(model), "predicts": model.predicts, **network},
-            "weights": _bytes(weights.half()),
+            "weights": as_bytes(weights.half()),
             "view": [*((low + high) / 2).tolist(), half],
-            "points": _bytes(torch.stack([x, torch.randn(x.shape, generator=generator)]).half()),
+            "points": as_bytes(torch.stack([x, torch.randn(x.shape, generator=generator)]).half()),
             "images": images,
             "pixels": pixels,
         }.items():
@@ -184,8 +184,4 @@ def _images(film: Film) -> tuple[dict, bytes]:
         "schedule": film.schedule,
         "scales": scales.tolist(),
     }
-    return about, _bytes((frames / scales[:, None, None]).round().to(torch.int8))
-
-
-def _bytes(values: Tensor) -> bytes:
-    return values.numpy().astype(values.numpy().dtype.newbyteorder("<")).tobytes()
+    return about, as_bytes((frames / scales[:, None, None]).round().to(torch.int8))

@@ -13,7 +13,7 @@ from companion.gan import GAN
 from companion.metrics import mode_score
 from companion.nets import FourierFeatures
 from companion.training import Objective
-from companion.widgets import Widget, script
+from companion.widgets import Widget, as_bytes, script
 
 ACTIVATIONS = {nn.ReLU: "relu", nn.LeakyReLU: "leaky", nn.SiLU: "silu", nn.Tanh: "tanh"}
 #: Points drawn of the data and of the samples, and bytes that may travel (on a page a third more, as text).
@@ -201,7 +201,7 @@ def _content(recording: Recording, view: list[float]) -> bytes:
     """Samples of each frame, weights of each frame, losses; numbers are little-endian."""
     samples = torch.cat([samples[:SAMPLES] for samples in recording.samples])
     sizes = [parameter.numel() for parameter in recording.model.discriminator.parameters()]
-    return _positions(samples, view) + _changes(torch.stack(recording.weights), sizes) + _bytes(_curves(recording))
+    return _positions(samples, view) + _changes(torch.stack(recording.weights), sizes) + as_bytes(_curves(recording))
 
 
 def _curves(recording: Recording) -> Tensor:
@@ -255,7 +255,7 @@ def _positions(x: Tensor, view: list[float]) -> bytes:
     """Points as two 12-bit integers, 1365 of them from the middle of the view to its edge; what lies outside is cut."""
     level = ((x - torch.tensor(view[:2])) / view[2] * 1365 + 2048).nan_to_num(0).round().clamp(0, 4095).int()
     both = level[:, 0] + 4096 * level[:, 1]
-    return _bytes(torch.stack([both, both >> 8, both >> 16], 1).bitwise_and(255).to(torch.uint8))
+    return as_bytes(torch.stack([both, both >> 8, both >> 16], 1).bitwise_and(255).to(torch.uint8))
 
 
 def _changes(weights: Tensor, sizes: list[int]) -> bytes:
@@ -264,16 +264,12 @@ def _changes(weights: Tensor, sizes: list[int]) -> bytes:
     The change is taken from what the reader of the bytes has so far, so that rounding does not add up.
     """
     known = weights[0].double()
-    content = _bytes(weights[0])
+    content = as_bytes(weights[0])
     for target in weights[1:].double():
         change = target - known
         scale = torch.stack([part.abs().max() / 127 for part in change.split(sizes)]).float()
         each = scale.double().repeat_interleave(torch.tensor(sizes))
         level = (change / each).nan_to_num(0).round().clamp(-127, 127)
         known = known + each * level
-        content += _bytes(scale) + _bytes(level.to(torch.int8))
+        content += as_bytes(scale) + as_bytes(level.to(torch.int8))
     return content
-
-
-def _bytes(values: Tensor) -> bytes:
-    return values.numpy().astype(values.numpy().dtype.newbyteorder("<")).tobytes()

@@ -9,7 +9,7 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from companion.widgets import Widget, script
+from companion.widgets import Widget, as_bytes, script
 
 MOST = 1000
 CLASSES = 10
@@ -102,10 +102,10 @@ class DecoderWidget(Widget):
         names, classes = _classes(classes, names, len(points[0]))
         for name, value in {
             "layers": [_layers(decoder) + OUTPUTS[output] for decoder in decoders.values()],
-            "weights": _bytes(weights.half() if half else weights),
+            "weights": as_bytes(weights.half() if half else weights),
             "half": half,
             "betas": betas,
-            "points": _bytes(torch.cat(points).half()),
+            "points": as_bytes(torch.cat(points).half()),
             "classes": classes,
             "names": names,
             "size": list(size),
@@ -203,7 +203,3 @@ def _numbers(name: str, values: Tensor | Sequence[float] | None, count: int) -> 
     if values is not None and (len(numbers) != count or not all(map(math.isfinite, numbers))):
         raise ValueError(f"{name} is {numbers}; give {count} finite numbers, one for each β")
     return [round(number, 4) for number in numbers]
-
-
-def _bytes(values: Tensor) -> bytes:
-    return values.numpy().astype(values.numpy().dtype.newbyteorder("<")).tobytes()

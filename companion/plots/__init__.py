@@ -1,0 +1,105 @@
+"""Figures of the book, one module a chapter; here is what they share: style, palette, images, parts of schemes.
+
+They are drawn on white with ink that survives print and the site's dark mode.
+"""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+#: Okabe and Ito's palette, distinguishable with any colour vision. Use it in this order.
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+INK, GREY = "#222222", "#8A8A8A"
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the book. Each chapter calls it once, after its imports."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.2),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.titlesize": 12,
+            "axes.labelsize": 13,
+            "font.size": 11,
+            "legend.frameon": False,
+            "mathtext.fontset": "cm",
+            "text.color": INK,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "image.cmap": "gray_r",
+        }
+    )
+
+
+def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None, scale: float = 0.75) -> Figure:
+    """Draw flat square images in a grid, ink dark on white paper.
+
+    Args:
+        x: images, shape (n, side²), values in [0, 1]; others are clipped, NaN is drawn as grey.
+        columns: images in a row.
+        titles: a label above each image.
+        scale: inches an image.
+
+    Raises:
+        ValueError: if x is empty or its rows are no square images.
+    """
+    if x.ndim != 2 or not len(x) or math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
+        raise ValueError(f"x must hold flat square images, shape (n, side²) with n ≥ 1, got {tuple(x.shape)}")
+    n = len(x)
+    rows = math.ceil(n / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * scale, rows * (scale + (0.32 if titles else 0))), squeeze=False
+    )
+    for index, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if index < n:
+            draw_image(axis, x[index])
+            if titles:
+                axis.set_title(titles[index], fontsize=14)
+    return figure
+
+
+def draw_image(axis: Axes, x: Tensor) -> None:
+    """Draw one flat square image, shape (side²,), into `axis`."""
+    side = math.isqrt(x.numel())
+    image = x.detach().cpu().reshape(side, side)
+    axis.set_facecolor("#CFCFCF")
+    colours = plt.get_cmap("gray_r").with_extremes(bad="#9FC5E8")
+    axis.imshow(torch.clamp(image, 0, 1).numpy(), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+
+
+def node(axis: Axes, x: float, y: float, label: str, *, observed: bool = False) -> None:
+    """A circle with a label in a scheme, grey if its variable is observed."""
+    axis.add_patch(plt.Circle((x, y), 0.27, facecolor="#D9D9D9" if observed else "white", edgecolor=INK, linewidth=1.2))
+    axis.text(x, y, label, ha="center", va="center", fontsize=12)
+
+
+def arrow(
+    axis: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    label: str = "",
+    at: tuple[float, float] | None = None,
+    *,
+    dashed: bool = False,
+) -> None:
+    """An arrow in a scheme, solid and blue if it generates, dashed and vermilion if it infers, with a label at `at`."""
+    style = {"arrowstyle": "-|>", "color": VERMILION if dashed else BLUE, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", end, start, arrowprops={**style, "linestyle": (0, (4, 2)) if dashed else "-"})
+    if at:
+        axis.text(*at, label, ha="right" if at[0] < start[0] else "left", va="center")

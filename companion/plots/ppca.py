@@ -1,0 +1,151 @@
+"""Figures of chapter 2."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from companion.plots import BLUE, GREY, INK, VERMILION, draw_image
+
+
+def ppca_model(model: nn.Module, z: float) -> Figure:
+    """The generative story of a PPCA with q = 1 and d = 2 in three panels: p(z), p(x | z) along the line, p(x).
+
+    Args:
+        model: a `PPCA` whose W has shape (2, 1).
+        z: the latent value to follow from panel to panel.
+    """
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(8.6, 3.1), gridspec_kw={"width_ratios": [0.8, 1, 1], "wspace": 0.06}
+    )
+    grid = torch.linspace(-3.2, 3.2, 200)
+    left.fill_between(grid, torch.exp(-0.5 * grid**2) / math.sqrt(2 * math.pi), color=BLUE, alpha=0.15, lw=0)
+    left.plot(grid, torch.exp(-0.5 * grid**2) / math.sqrt(2 * math.pi), color=BLUE)
+    left.plot([z, z], [0, math.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)], color=VERMILION, lw=1.2)
+    left.plot([z], [0], "o", color=VERMILION, clip_on=False, zorder=5)
+    left.set(xlabel="$z$", yticks=[], ylim=(0, 0.44), title=r"$p(z)=\mathcal{N}(z;0,I)$")
+    left.spines["left"].set_visible(False)
+
+    W, mu, sigma = model.W[:, 0].cpu(), model.mu.cpu(), model.sigma2.sqrt().item()
+    ends = mu + torch.tensor([[-2.9], [2.9]], dtype=W.dtype) * W
+    for axis in (middle, right):
+        axis.plot(*ends.T, color=INK, lw=1.2, zorder=2)
+        reach = 3.1 * model.C.diagonal().sqrt().cpu()
+        axis.set(
+            xlim=(mu[0] - reach[0], mu[0] + reach[0]),
+            ylim=(mu[1] - 1.5 * reach[1], mu[1] + 1.5 * reach[1]),
+            aspect="equal",
+        )
+        axis.set(xlabel="$x_1$", xticks=[], yticks=[])
+        axis.set_ylabel("$x_2$", rotation=0, labelpad=8)
+    for value in (-2.0, -1.0, 0.0, z, 2.0):
+        centre, colour = mu + value * W, VERMILION if value == z else BLUE
+        for radius in (1, 2):
+            alpha = (0.42, 0.2)[radius - 1] * (1.3 if value == z else 0.6)
+            middle.add_patch(plt.Circle(centre.tolist(), radius * sigma, color=colour, alpha=alpha, lw=0))
+        middle.plot(*centre.tolist(), "o", color=colour, ms=4)
+    middle.plot(*mu.tolist(), "o", color=INK, ms=4)
+    middle.annotate(r"$\mu$", mu.tolist(), xytext=(3, -15), textcoords="offset points")
+    middle.annotate("$Wz+\\mu$", (mu + z * W).tolist(), xytext=(-34, 20), textcoords="offset points", color=VERMILION)
+    middle.set_title(r"$p(x\,|\,z)=\mathcal{N}(x;Wz+\mu,\sigma^2I)$")
+    samples = model.sample(200, generator=torch.Generator(model.W.device).manual_seed(1)).cpu()
+    right.plot(*samples.T, ".", color=BLUE, ms=2.5, alpha=0.5, mew=0)
+    ppca_ellipses(right, model)
+    right.set_title(r"$p(x)=\mathcal{N}(x;\mu,WW^T+\sigma^2I)$")
+    path = ConnectionPatch(
+        (z, 0),
+        (mu + z * W).tolist(),
+        "data",
+        "data",
+        axesA=left,
+        axesB=middle,
+        arrowstyle="->",
+        connectionstyle="arc3,rad=0.3",
+        shrinkA=6,
+        shrinkB=24,
+        mutation_scale=12,
+        color=VERMILION,
+        lw=1.2,
+    )
+    path.set_in_layout(False)
+    figure.add_artist(path)
+    return figure
+
+
+def ppca_ellipses(axis: Axes, model: nn.Module, radii: tuple[float, ...] = (1, 2, 3)) -> None:
+    """Contours of p(x) at so many standard deviations, for d = 2."""
+    angle = torch.linspace(0, 2 * math.pi, 200, dtype=model.W.dtype)
+    circle = torch.stack([angle.cos(), angle.sin()])
+    for radius in radii:
+        ellipse = model.mu.cpu()[:, None] + radius * torch.linalg.cholesky(model.C.cpu()) @ circle
+        axis.plot(*ellipse, color=BLUE, lw=1.2, alpha=1.1 - 0.25 * radius)
+
+
+def ppca_axes(model: nn.Module, eigenvalues: Tensor, columns: int = 7) -> Figure:
+    """The mean and the first columns of W as images, beside the eigenvalues of the covariance and the level σ²."""
+    rows = math.ceil((columns + 1) / 4)
+    figure = plt.figure(figsize=(8.2, 3.1))
+    grid = figure.add_gridspec(rows, 5, width_ratios=[1, 1, 1, 1, 2.9])
+    side = math.isqrt(len(model.mu))
+    for index in range(columns + 1):
+        axis = figure.add_subplot(grid[index // 4, index % 4])
+        if index == 0:
+            draw_image(axis, model.mu)
+        else:
+            column = model.W[:, index - 1].cpu()
+            limit = column.abs().max().item()
+            axis.imshow(column.reshape(side, side).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+        axis.set_title(r"$\mu$" if index == 0 else f"$w_{{{index}}}$", fontsize=10)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    axis = figure.add_subplot(grid[:, 4])
+    positive = eigenvalues[eigenvalues > 1e-9 * eigenvalues[0]].cpu()
+    axis.semilogy(range(1, len(positive) + 1), positive, color=BLUE)
+    axis.hlines(model.sigma2.item(), model.latent_dim, len(eigenvalues), color=VERMILION)
+    axis.axvline(model.latent_dim, color=GREY, ls=":", lw=1)
+    axis.annotate(r"$\sigma^2$", (len(eigenvalues) - 22, model.sigma2.item() * 1.5), color=VERMILION)
+    axis.set(xlabel="$j$", title=r"$\lambda_j$", ylim=(1e-5, None))
+    return figure
+
+
+def ppca_em(history: Tensor, best: Tensor | float) -> Figure:
+    """Mean log-likelihood after each EM step, and its distance from the maximum `best` on a log scale."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.8))
+    left.plot(history, color=BLUE)
+    left.axhline(float(best), color=INK, ls=":", lw=1)
+    left.set(xlabel="$t$", title="$L$", xlim=(-2, min(len(history), 120)))
+    right.semilogy((float(best) - history).clamp(min=1e-12), color=BLUE)
+    right.set(xlabel="$t$", title=r"$L_{\max}-L$", ylim=(1e-5, None))
+    return figure
+
+
+def ppca_dimension(curves: list[tuple[list[int], Tensor, int]]) -> Figure:
+    """Mean log-likelihood of training and held-out data against q, one panel for each (q, values (m, 2), n)."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(7.8, 2.9), squeeze=False)
+    for axis, (dims, values, n) in zip(axes.flat, curves, strict=True):
+        axis.plot(dims, values[:, 0], "o-", ms=3.5, color=BLUE)
+        axis.plot(dims, values[:, 1], "o-", ms=3.5, color=VERMILION)
+        peak = int(values[:, 1].argmax())
+        if peak < len(dims) - 1:
+            axis.axvline(dims[peak], color=GREY, ls=":", lw=1)
+        axis.set(xlabel="$q$", title=f"$L\\quad(n={n})$")
+    return figure
+
+
+def ppca_pixel(values: Tensor, normal: Distribution) -> Figure:
+    """Histogram of one pixel's values beside the normal density that the model gives it."""
+    figure, axis = plt.subplots(figsize=(5.2, 2.6))
+    axis.hist(values.cpu().numpy(), bins=25, range=(0, 1), density=True, color=BLUE, alpha=0.55)
+    grid = torch.linspace(-0.9, 1.9, 300, dtype=values.dtype)
+    axis.plot(grid, normal.log_prob(grid).exp(), color=VERMILION)
+    axis.set(xlabel="$x_j$", yticks=[], xlim=(-0.9, 1.9))
+    axis.spines["left"].set_visible(False)
+    return figure
