@@ -63,6 +63,7 @@ button[aria-checked="true"], button[aria-pressed="true"] { border-color: var(--b
 .choice { display: inline-flex; gap: 0.4rem; } .choice button { padding: 0 0.6rem; }
 .bar { height: 6px; border-radius: 3px; background: color-mix(in srgb, currentColor 16%, transparent); overflow: hidden; }
 .bar > div { height: 100%; border-radius: 3px; }
+@container (max-width: 20rem) { text { font-size: 13px; } .tick { font-size: 11px; } .values, .info { font-size: 0.85em; } }
 @media print { .controls { display: none; } }
 `;
 

@@ -485,7 +485,7 @@ function drawCurves(panel, width) {
   const finite = [...losses[0], ...losses[1]];
   let [low, high] = [Math.min(...finite), Math.max(...finite)];
   if (high - low < 1e-6) [low, high] = [low - 0.5, high + 0.5];
-  const left = 34;
+  const left = 40;
   const bins = losses[0].length;
   panel.across = (bin) => left + (bin / Math.max(bins - 1, 1)) * (width - left - 6);
   panel.upward = (value) => 6 + ((high - value) / (high - low)) * (CURVES - 12);

@@ -145,7 +145,7 @@ const latentTemplate = (t) => `
 
 /** Where the panels lie, in pixels, and the maps from values to pixels. */
 function panels(width) {
-  const margin = width < 480 ? 58 : 104;
+  const margin = width < 480 ? 68 : 104;
   const [left, top] = [30, 22];
   const inner = width - left - margin;
   const height = Math.round(clamp(0.66 * inner, 210, 330));
