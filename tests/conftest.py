@@ -162,21 +162,25 @@ class Stage:
             touch("touchMove", {"x": x + part * right, "y": y + part * down})
         touch("touchEnd")
 
-    def best_frame(self, name: str, values: list) -> float:
-        """Milliseconds of the fastest frame while a trait takes these values: other work only slows a frame down."""
+    def best_frame(self, name: str, values: list, enough: float = 33) -> float:
+        """Milliseconds of the fastest frame while a trait takes these values, again and again until one is fast enough.
+
+        Other work on the machine only slows a frame down, but may do so for seconds.
+        """
         return self.page.evaluate(
-            """async ([name, values]) => {
-              const times = [];
-              for (const value of values) {
+            """async ([name, values, enough]) => {
+              const begin = performance.now();
+              let best = Infinity;
+              while (best > enough && performance.now() - begin < 20_000) for (const value of values) {
                 model.set(name, value);
-                times.push(await new Promise((done) => requestAnimationFrame(() => {
+                best = Math.min(best, await new Promise((done) => requestAnimationFrame(() => {
                   const start = performance.now(); // the widget's own callback was first
                   queueMicrotask(() => done(start - document.timeline.currentTime));
                 })));
               }
-              return Math.min(...times);
+              return best;
             }""",
-            [name, values],
+            [name, values, enough],
         )
 
     def sync(self) -> None:

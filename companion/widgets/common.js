@@ -73,6 +73,9 @@ function dictionary(words, lang) {
   return wanted.toLowerCase().startsWith("ko") ? words.ko : words.en;
 }
 
+/** Seconds since the frame before; a page that was hidden or busy goes on where it stood. */
+const elapsed = (now, before) => Math.min(now - before, 100) / 1000;
+
 /** A number with a true minus sign. */
 const show = (value, digits = 2) =>
   Number.isFinite(value) ? value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−") : value < 0 ? "−∞" : "∞";

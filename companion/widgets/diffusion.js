@@ -285,7 +285,7 @@ function buildDiffusion(model, root, signal) {
   const tick = (now) => {
     if (playing === null || signal.aborted || !$("#play").isConnected) return;
     const [way, end] = model.get("direction") === "forward" ? [1, 1] : [-1, 0];
-    playing = clamp(playing + (way * (now - before)) / 1000 / SECONDS, 0, 1);
+    playing = clamp(playing + (way * elapsed(now, before)) / SECONDS, 0, 1);
     before = now;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     save(model, { t: still ? Math.round(10 * playing) / 10 : playing }); // a few pictures instead of motion

@@ -314,7 +314,7 @@ function buildGAN(model, root, signal) {
   };
   const tick = (now) => {
     if (position === null || signal.aborted || !$("#play").isConnected) return;
-    position = Math.min(position + ((now - before) / 1000) * RATE * speed, last);
+    position = Math.min(position + elapsed(now, before) * RATE * speed, last);
     before = now;
     const frame = Math.round(position);
     if (frame !== model.get("frame")) save(model, { frame });
