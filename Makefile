@@ -5,10 +5,15 @@ COLAB  := .venv-colab
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check
 
-.PHONY: book serve test notebooks bench lint nbval nbval-portable colab links clean
+.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval nbval-portable colab links clean
 
-# Two threads that wait by spinning stand still for each other where anything else runs: 2 s of training became 120 s.
-test notebooks nbval nbval-portable colab: export OMP_WAIT_POLICY = PASSIVE
+# Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
+PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
+check test notebooks evidence nbval nbval-portable colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence nbval nbval-portable colab: export MKL_NUM_THREADS = 1
+
+# $(call part,what it does,command): say so, and how long it took.
+part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
 
 book: $(VENV)/book  ## build both editions from the stored outputs
 	$(BIN)/python book/site.py
@@ -16,25 +21,30 @@ book: $(VENV)/book  ## build both editions from the stored outputs
 serve: book  ## build, then serve on http://localhost:8000
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
 
-test: $(VENV)/test $(COLAB)/ready lint  ## everything that CI checks
-	$(BIN)/pytest tests
-	$(MAKE) --no-print-directory nbval nbval-portable
+check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' consistency
+	$(call part,lint,$(LINT))
+	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
+
+test: $(VENV)/test $(COLAB)/ready  ## everything that CI checks
+	$(call part,lint,$(LINT))
+	$(call part,tests: package and formulas and site and Colab,$(PYTEST) tests)
+	$(call part,Korean notebooks with this machine's arithmetic,$(NBVAL) book/ko)
+	$(call part,English notebooks with another machine's arithmetic,$(PORTABLE) $(NBVAL) book/en)
 
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
 
-NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header -q
+evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
+	$(BIN)/python book/evidence.py $(CHAPTER)
 
-nbval: $(VENV)/test  ## compare every stored output with a fresh run
-	$(NBVAL) book/ko book/en
+NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
+PORTABLE := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
 
-nbval-portable: export ATEN_CPU_CAPABILITY = default
-nbval-portable: export OMP_NUM_THREADS = 1
-nbval-portable: export MKL_NUM_THREADS = 1
-nbval-portable: export MKL_CBWR = COMPATIBLE
-nbval-portable: export OPENBLAS_CORETYPE = Prescott
-nbval-portable: $(VENV)/test  ## the same on another CPU's arithmetic
+nbval: $(VENV)/test  ## compare the stored outputs of the Korean edition with a fresh run
 	$(NBVAL) book/ko
+
+nbval-portable: $(VENV)/test  ## the same of the English edition with another machine's arithmetic
+	$(PORTABLE) $(NBVAL) book/en
 
 colab: $(VENV)/test $(COLAB)/ready  ## run the notebooks with Colab's versions, the package installed from git
 	$(BIN)/pytest tests/test_colab.py
@@ -45,10 +55,17 @@ links: $(VENV)/test book  ## ask every external link
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
 
+# Installs nothing, so that it runs on a machine that has torch and no network; name its Python by PYTHON.
+gpu: export PYTHONPATH = .
+gpu:  ## every test that takes a device on CUDA, then training steps a second
+	$(PYTHON) -m pytest -q --device cuda $(shell grep -l "device: torch.device" tests/test_*.py)
+	$(PYTHON) tests/benchmarks.py gpu
+
+LINT = $(BIN)/ruff check . && $(BIN)/ruff format --check . && \
+  $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
 lint: $(VENV)/test  ## ruff and the workflows' schema
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(LINT)
 
 # Each step of the set-up leaves a stamp, so that the second run skips it.
 $(VENV)/python:

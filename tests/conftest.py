@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from ipywidgets.embed import dependency_state
 
-from companion.widgets import Widget
+if TYPE_CHECKING:
+    from companion.widgets import Widget
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -23,6 +24,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the models run: cpu, cuda, mps")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --device, only the tests that use it; and whatever needs the built site or a browser is slow."""
+    if config.getoption("--device") != "cpu":
+        items[:] = [item for item in items if "device" in item.fixturenames]
+    for item in items:
+        if {"site", "browser"} & set(item.fixturenames):
+            item.add_marker("slow")
 
 
 @pytest.fixture
@@ -86,6 +96,14 @@ def browser():
 
 # Widgets on a page of their own
 
+
+def state_of(widget: Widget) -> dict[str, dict]:
+    """The state of a widget and of what it refers to, as a notebook stores it."""
+    from ipywidgets.embed import dependency_state  # here, because `make gpu` runs where ipywidgets may be missing
+
+    return dependency_state([widget], drop_defaults=False)
+
+
 PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>html[data-theme=dark] {{ background: #14181e; color: #ced6dd }} main {{ height: 3000px }}</style>
 <body><main id="el"></main>{body}</body></html>"""
@@ -121,7 +139,7 @@ class Stage:
     def __init__(self, page, widget: Widget) -> None:
         self.page, self.widget = page, widget
         page.goto("http://book.test/")
-        model = dependency_state([widget], drop_defaults=False)[widget.model_id]
+        model = state_of(widget)[widget.model_id]
         page.evaluate(SHOW, {"state": model["state"], "buffers": model.get("buffers", [])})
         self.settle()
 
@@ -201,9 +219,7 @@ def parsed(text: str) -> float | str | list[float]:
 @contextlib.contextmanager
 def hosted(browser, widget: Widget) -> Iterator:
     """A page that draws the stored state and view, as a notebook holds them, by the site's script without a kernel."""
-    state = json.dumps(
-        {"state": dependency_state([widget], drop_defaults=False), "version_major": 2, "version_minor": 0}
-    ).replace("</", "<\\/")
+    state = json.dumps({"state": state_of(widget), "version_major": 2, "version_minor": 0}).replace("</", "<\\/")
     view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
     body = (
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
