@@ -718,7 +718,7 @@ def test_a_damaged_or_foreign_file_is_one_clear_error_and_stays(tmp_path, conten
         labels = {"foreign": None, "labelled": {"format": "pt"}, "list": {"companion.training": "no json"}}
         save_file({"weight": torch.ones(3)}, path, metadata=labels[content])
     else:
-        path.write_text({"empty": "", "text": "my notes, not to be lost\n" * 50}[content])
+        path.write_text({"empty": "", "text": "my notes, not to be lost\n" * 50}[content], encoding="utf-8")
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"run.safetensors is damaged or no checkpoint of fit.*delete it"):
         train(Regression(), checkpoint=path)
@@ -728,7 +728,7 @@ def test_a_damaged_or_foreign_file_is_one_clear_error_and_stays(tmp_path, conten
 
 
 def test_a_folder_that_cannot_be_written_is_known_before_training(tmp_path):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     model = Regression()
     at_call(model, 0, crash)
     for path in (tmp_path / "file" / "run.safetensors", "/proc/run.safetensors"):
