@@ -50,6 +50,31 @@ def test_readmes_say_the_same() -> None:
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
+def example(name: str) -> str:
+    """The README's code for own data."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return code
+
+
+def test_both_readmes_have_the_same_example() -> None:
+    english, korean = (re.sub(r"  # .*", "", example(name)) for name in ("README.md", "README.ko.md"))
+    assert english == korean
+    assert len([line for line in english.splitlines() if line and "import" not in line]) <= 10
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_the_example_for_own_data_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, trainings = re.subn(r"steps=\d+", "steps=3, progress=False", example(name))
+    assert trainings == 2
+    space: dict = {}
+    exec(code, space)
+    assert space["ppca"].W.shape == (13, 2)
+    assert space["vae"].sample(4).shape == (4, 13)
+    bounds, *rows = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"tensor\(-?\d", bounds)) == 3
+    assert len(re.findall(r"-?\d+\.\d+", " ".join(rows))) == 5 * 13
+
+
 def test_one_version_everywhere() -> None:
     version = re.search(
         r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
