@@ -72,7 +72,8 @@ class PPCA(nn.Module):
         if mu.shape != W.shape[:1]:
             raise ValueError(f"mu has shape {tuple(mu.shape)}, W {tuple(W.shape)}: give mu the shape ({len(W)},)")
         if sigma2.ndim or not 0 < sigma2 < math.inf:
-            raise ValueError(f"sigma2 must be one positive number, not {sigma2.tolist()}")
+            got = f"shape {tuple(sigma2.shape)}" if sigma2.ndim else f"{sigma2.item():g}"
+            raise ValueError(f"sigma2 must be one positive number, got {got}")
         for name, value in (("W", W), ("mu", mu)):
             if not value.isfinite().all():
                 raise ValueError(f"{name} has entries that are NaN or infinite: give finite numbers")

@@ -265,7 +265,7 @@ def test_samples_of_a_wrong_type(syllables, x):
 
 
 def test_images_may_have_any_event_shape(syllables):
-    x = (syllables.x[::500] + 0.1 * torch.randn(23, 256)).clamp(0, 1)
+    x = (syllables.x[::500] + 0.02 * torch.randn(23, 256)).clamp(0, 1)
     y = syllables.x[1::500][:20]
     for shape in ((16, 16), (1, 16, 16)):
         a, b = x.unflatten(1, shape), y.unflatten(1, shape)
