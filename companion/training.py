@@ -85,10 +85,10 @@ def fit(
     under way, and the model keeps what it has learnt.
 
     Args:
-        model: it comes back on the device and in the mode (training or evaluation) in which it was given. Samples and
-            bounds of the book's models are in evaluation mode whatever the mode; before you use networks of your own
-            that have dropout or batch norm, call `model.eval()`. If it has `check_data(*data)`, that is called once,
-            before the first step, to refuse data on a wrong scale.
+        model: it comes back on the device and in the mode (training or evaluation) in which it was given. The book's
+            models sample and give bounds in evaluation mode by themselves; call `model.eval()` before you use networks
+            with dropout or batch norm directly. If it has `check_data(*data)`, that is called once, before the first
+            step, to refuse data on a wrong scale.
         data: tensors with the same number of rows, such as x, or x and labels; a batch holds the same rows of each.
         steps: how often the players take their turns, all calls with one checkpoint together.
         batch_size: rows in a batch. An epoch shows every row once, in an order that seed and epoch alone decide; its
@@ -178,7 +178,8 @@ def load(model: nn.Module, path: Path | str) -> None:
         raise ValueError(f"{path} is a checkpoint of another model: {error}") from error
     with torch.no_grad():
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
-            x.copy_(tensors.get(f"ema.{name}", x))
+            if f"ema.{name}" in tensors:
+                x.copy_(tensors[f"ema.{name}"])
 
 
 def learning_rate(step: int, *, steps: int, lr: float, schedule: Schedule = "constant", warmup: int = 0) -> float:
@@ -402,8 +403,9 @@ def _rates(objectives: list[Objective], lr: float | dict[str, float]) -> list[fl
 
 def _averaged(model: nn.Module) -> dict[str, Tensor]:
     """What an average is kept of: weights that train, and floating-point buffers that a checkpoint holds."""
+    kept = model.state_dict()
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
-    buffers = {name: x for name, x in model.named_buffers() if x.is_floating_point() and name in model.state_dict()}
+    buffers = {name: x for name, x in model.named_buffers() if x.is_floating_point() and name in kept}
     return parameters | {name: x for name, x in buffers.items() if x.isfinite().all()}  # a mask of −∞ has no average
 
 
