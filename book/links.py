@@ -27,7 +27,7 @@ def links(paths: Iterable[Path], repository: str) -> dict[str, Path]:
     owner_and_name = "/".join(repository.split("/")[-2:])
     found: dict[str, Path] = {}
     for path in paths:
-        for link in map("".join, LINK.findall(path.read_text())):
+        for link in map("".join, LINK.findall(path.read_text(encoding="utf-8"))):
             if owner_and_name not in link and not LOCAL.match(link):
                 found.setdefault(link.split("#")[0].replace("&amp;", "&"), path)
     return found
@@ -43,7 +43,7 @@ def problem(link: str) -> str | None:
 
 
 def main() -> int:
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8-sig"))["repository"]["url"]
     found = links([*ROOT.glob("README*.md"), *sorted((ROOT / "_build" / "html").rglob("*.html"))], repository)
     with ThreadPoolExecutor(8) as pool:
         problems = list(tqdm(pool.map(problem, found), total=len(found), unit="link"))

@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import jupytext
@@ -51,16 +52,21 @@ def chapters() -> list[str]:
     return sorted(path.stem for path in CHAPTERS.glob("*.md"))
 
 
+def text_of(path: Path) -> str:
+    """What somebody has written, whatever the editor: no byte-order mark, and Hangul in whole syllables (NFC)."""
+    return unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
+
+
 def repository() -> tuple[str, str]:
     """Address of the repository and the release the book's readers get, from `_config.yml`."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config = yaml.safe_load(text_of(ROOT / "_config.yml"))
     return config["repository"]["url"], config["repository"]["branch"]
 
 
 def read(chapter: str, directory: Path = CHAPTERS) -> nbformat.NotebookNode:
     """The chapter's source as one bilingual notebook, the bootstrap cell before its first code cell."""
     path = directory / f"{chapter}.md"
-    notebook = jupytext.read(path, fmt="md:myst")
+    notebook = jupytext.reads(text_of(path), fmt="md:myst")
     for cell in notebook.cells:
         lang = cell.metadata.get("lang")
         line = _line_of(cell, path)
@@ -198,16 +204,16 @@ def build(
 
 def tables_of_contents(directory: Path = CHAPTERS) -> dict[str, str]:
     """Text of each edition's `_toc.yml`, from the bilingual one."""
-    contents = yaml.safe_load((directory / "_toc.yml").read_text())
+    contents = yaml.safe_load(text_of(directory / "_toc.yml"))
     return {lang: yaml.safe_dump(_localise(contents, lang), allow_unicode=True, sort_keys=False) for lang in LANGUAGES}
 
 
 def _write(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8", newline="\n")
     os.replace(part, path)
     return True
 
@@ -225,7 +231,7 @@ def _localise(value, lang: str):
 
 def _line_of(cell: nbformat.NotebookNode, path: Path) -> int:
     """Line of the source file on which the cell's text starts."""
-    text = path.read_text()
+    text = text_of(path)
     return text[: max(text.find(cell.source), 0)].count("\n") + 1
 
 
@@ -258,7 +264,7 @@ def _companion_files(cells: list[str]) -> list[Path]:
                 for path in (base.with_suffix(".py"), base / "__init__.py"):
                     if name.split(".")[0] == "companion" and path.exists() and path not in found:
                         found.add(path)
-                        visit(path.read_text())
+                        visit(path.read_text(encoding="utf-8"))
 
     for source in cells:
         with contextlib.suppress(SyntaxError):  # executing the cell will say it better

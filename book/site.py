@@ -9,6 +9,7 @@ site replaces the old one only when both editions were built without a warning a
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ class SiteError(Exception):
 
 def settings(root: Path = ROOT) -> dict[str, dict]:
     """Jupyter Book's settings of each edition, {language: settings}."""
-    shared = yaml.safe_load((root / "_config.yml").read_text())
+    shared = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8-sig"))
     editions = shared.pop("editions")
     return {lang: _merge(copy.deepcopy(shared), own) for lang, own in editions.items()}
 
@@ -45,7 +46,7 @@ def pages(lang: str, root: Path = ROOT) -> list[str]:
     contents = folder / "_toc.yml"
     if not contents.exists():
         raise SiteError(f"{contents.relative_to(root)} is missing: run `make notebooks`")
-    names = re.findall(r"(?m)^[-\s]*(?:root|file):\s*(\S+)", contents.read_text())
+    names = re.findall(r"(?m)^[-\s]*(?:root|file):\s*(\S+)", contents.read_text(encoding="utf-8"))
     for name in names:
         if not any((folder / f"{name}{suffix}").exists() for suffix in (".ipynb", ".md")):
             raise SiteError(f"book/{lang}/_toc.yml lists {name}, which is missing: run `make notebooks`")
@@ -59,7 +60,7 @@ def build_edition(lang: str, root: Path, folder: Path) -> bool:
 
     folder.mkdir()
     config = folder / "_config.yml"
-    config.write_text(yaml.safe_dump(settings(root)[lang], allow_unicode=True))
+    config.write_text(yaml.safe_dump(settings(root)[lang], allow_unicode=True), encoding="utf-8", newline="\n")
     failed = build_sphinx(
         root / "book" / lang,
         folder / "html",
@@ -110,14 +111,16 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
         [sys.executable, __file__, lang, root, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},  # Sphinx and its extensions read and say Korean on Windows too
     )
 
 
 def _write_root(site: Path, title: str) -> None:
     """What both editions share: the page that picks the language, the page of lost readers, and MathJax."""
     for page in (EXTENSIONS / "root").iterdir():
-        (site / page.name).write_text(page.read_text().replace("{title}", title))
+        text = page.read_text(encoding="utf-8").replace("{title}", title)
+        (site / page.name).write_text(text, encoding="utf-8", newline="\n")
     (site / ".nojekyll").touch()
     import mathjax
 

@@ -36,7 +36,7 @@ def check_number(name: str, value: float, *, zero: bool = False, below: float = 
     """
     try:
         number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
         number = None
     if number is None or isinstance(value, str | bool):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
@@ -65,12 +65,16 @@ def check_tensor(
         ValueError: if it has another shape, is empty, or not finite.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name})")
+        raise TypeError(
+            f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name}, dtype=torch.float32)"
+        )
     if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {name}.float()")
+        remedy = f"{name} / 255 if it holds pixels" if x.dtype == torch.uint8 else f"{name}.float()"
+        raise TypeError(f"{name} must be float32 or float64, not {x.dtype}: use {remedy}")
     if x.ndim != ndim if ndim else x.ndim < 2:
         wanted = {None: "shape (n, …)", 1: "shape (n,)", 2: "shape (rows, columns)"}.get(ndim, f"{ndim} axes")
-        raise ValueError(f"{name} must have {wanted}, not shape {tuple(x.shape)}: reshape it")
+        remedy = f"use {name}.flatten(1)" if ndim == 2 and x.ndim > 2 else "reshape it"
+        raise ValueError(f"{name} must have {wanted}, not shape {tuple(x.shape)}: {remedy}")
     if not empty and not x.numel():
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}: give at least one row")
     if columns is not None and x.shape[-1] != columns:
@@ -91,4 +95,4 @@ def check_alike(name: str, x: Tensor, other: Tensor, whose: str) -> None:
     if x.device != other.device:
         raise ValueError(f"{name} is on {x.device}, {whose} on {other.device}: move one with .to(device)")
     if x.dtype != other.dtype:
-        raise TypeError(f"{name} is {x.dtype}, {whose} {other.dtype}: convert one with .to(dtype)")
+        raise TypeError(f"{name} is {x.dtype}, {whose} {other.dtype}: convert one, such as {name}.to({other.dtype})")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import operator
 import os
+import unicodedata
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +179,9 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
         TypeError: if an index is no integer.
         ValueError: if an index is out of range.
     """
-    i, v, f = (operator.index(letter) for letter in (choseong, jungseong, jongseong))
+    i, v, f = choseong, jungseong, jongseong
     for name, value, letters in (("choseong", i, CHOSEONG), ("jungseong", v, JUNGSEONG), ("jongseong", f, JONGSEONG)):
-        if not 0 <= value < len(letters):
+        if check_int(name, value, 0) >= len(letters):
             raise ValueError(f"{name} must be 0 to {len(letters) - 1}, got {value}")
     return chr(0xAC00 + (i * len(JUNGSEONG) + v) * len(JONGSEONG) + f)
 
@@ -189,12 +189,19 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
 def decompose(syllable: str) -> tuple[int, int, int]:
     """The three letters of a syllable as indices into `CHOSEONG`, `JUNGSEONG`, `JONGSEONG`: "각" is (0, 0, 1).
 
+    A syllable that is written as its letters, as in file names of macOS (NFD), is the same syllable.
+
     Raises:
+        TypeError: if it is no string.
         ValueError: if it is not one syllable from 가 to 힣.
     """
-    if not isinstance(syllable, str) or len(syllable) != 1 or not "가" <= syllable <= "힣":
-        raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r}")
-    rest, jongseong = divmod(ord(syllable) - 0xAC00, len(JONGSEONG))
+    if not isinstance(syllable, str):
+        raise TypeError(f"syllable must be a str, not {type(syllable).__name__}")
+    composed = unicodedata.normalize("NFC", syllable)
+    if len(composed) != 1 or not "가" <= composed <= "힣":
+        points = " ".join(f"U+{ord(character):04X}" for character in syllable) or "no character"
+        raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r} ({points})")
+    rest, jongseong = divmod(ord(composed) - 0xAC00, len(JONGSEONG))
     return *divmod(rest, len(JUNGSEONG)), jongseong
 
 
@@ -212,7 +219,7 @@ class _Archive:
 
     def cache(self) -> Path:
         """The folder that keeps downloaded files; the variable COMPANION_DATA moves it."""
-        return Path(os.environ.get("COMPANION_DATA") or pooch.os_cache("companion")) / self.name
+        return Path(os.environ.get("COMPANION_DATA") or pooch.os_cache("companion")).expanduser() / self.name
 
     def load(self, split: str) -> tuple[Tensor, Tensor]:
         if split not in ("train", "test"):
@@ -329,7 +336,7 @@ def fashion_mnist(split: str = "train") -> tuple[Tensor, Tensor]:
     return _FASHION_MNIST.load(split)
 
 
-def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
+def read_idx(path: Path | str, sha256: str | None = None) -> np.ndarray:
     """The array of bytes in a gzipped idx file, the format of MNIST.
 
     Args:
@@ -339,6 +346,7 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
     Raises:
         ValueError: the file is damaged, cut short, no idx file of bytes, or not the one with this checksum.
     """
+    path = Path(path).expanduser()
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, OSError, zlib.error) as error:

@@ -7,17 +7,30 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def find_device(device: torch.device | str | None = None, home: torch.device | str = "cpu") -> torch.device:
-    """The device asked for; or `home`, where the model is, if that is no CPU; or the best there is: CUDA, MPS, CPU."""
+    """The device asked for; or `home`, where the model is, if that is no CPU; or the best there is: CUDA, MPS, CPU.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
     home = torch.device(home)
     if device is None and home.type == "cpu":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(home if device is None else device)
+    wanted = home if device is None else device
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"device must be such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {wanted!r}") from None
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(device.type, False):
+        raise ValueError(f"device is {str(wanted)!r}, but none was found: leave device out to use the best there is")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {str(wanted)!r}, but the last one here is cuda:{torch.cuda.device_count() - 1}")
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
@@ -52,6 +65,18 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block all modules are in evaluation mode; afterwards each is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -33,11 +34,11 @@ class Estimate(NamedTuple):
     log_prob: Tensor
     ess: Tensor
 
-    @classmethod
-    def from_log_weights(cls, log_w: Tensor) -> Estimate:
-        """Mean weight (1/k) Σw and effective sample size (Σw)² / Σw², (1.19), of log-weights of shape (k, n)."""
-        log_sum, log_sum_sq = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-        return cls(log_sum - math.log(len(log_w)), (2 * log_sum - log_sum_sq).exp())
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """(Σw)² / Σw², (1.19), of log-weights of shape (k, n): between 1 and k, shape (n,)."""
+    log_sum, log_sum_sq = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+    return (2 * log_sum - log_sum_sq).exp()
 
 
 def monte_carlo(
@@ -58,8 +59,13 @@ def monte_carlo(
     Raises:
         ValueError: if k < 1 or the rows of x have another shape than the model's.
     """
-    z = _draw(model.prior(), (check_int("k", k), len(x)), generator).to(x.device)
-    return Estimate.from_log_weights(_log_likelihood(model, x, z))
+    with seeded(generator):
+        z = model.prior().sample((check_int("k", k), len(x))).to(x.device)
+    likelihood = model.likelihood(z)
+    check_event(x, likelihood.event_shape)
+    log_w = likelihood.log_prob(x)
+    log_mean = log_w.logsumexp(0) - math.log(k)
+    return Estimate(log_mean, effective_sample_size(log_w))
 
 
 def importance(
@@ -82,10 +88,16 @@ def importance(
     Raises:
         ValueError: if k < 1, the proposal has another batch shape, or the rows of x another shape than the model's.
     """
-    proposal = _one_for_each(proposal, len(x))
-    z = _draw(proposal, (check_int("k", k),), generator)
-    log_joint = model.prior().log_prob(z) + _log_likelihood(model, x, z)
-    return Estimate.from_log_weights(log_joint - proposal.log_prob(z))
+    check_batch(proposal, len(x))
+    q = proposal.expand((len(x),))
+    with seeded(generator):
+        z = q.sample((check_int("k", k),))
+    likelihood = model.likelihood(z)
+    check_event(x, likelihood.event_shape)
+    log_joint = model.prior().log_prob(z) + likelihood.log_prob(x)
+    log_w = log_joint - q.log_prob(z)
+    log_mean = log_w.logsumexp(0) - math.log(k)
+    return Estimate(log_mean, effective_sample_size(log_w))
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,8 @@ class PrototypeMixture(DiscreteLatent):
         exact = "donot_use_mm_for_euclid_dist"
         distance_sq = torch.cdist(x, self.g, compute_mode=exact).square()
         log_norm = 0.5 * x.shape[1] * math.log(2 * math.pi * self.sigma**2)
-        return -math.log(len(self.g)) - log_norm - distance_sq / (2 * self.sigma**2)
+        log_prior = -math.log(len(self.g))
+        return log_prior - log_norm - distance_sq / (2 * self.sigma**2)
 
 
 class GaussianMixture(DiscreteLatent):
@@ -264,6 +277,8 @@ class GaussianMixture(DiscreteLatent):
         self.register_buffer("Sigma", Sigma)
         #: Mean log p(x) in nats before each EM step and after the last, when made by `fit`.
         self.history: list[float] = []
+        #: Whether the last EM step gained less than tol, when made by `fit`.
+        self.converged: bool | None = None
 
     def prior(self) -> Categorical:
         """p(z) = π_z."""
@@ -337,7 +352,8 @@ class GaussianMixture(DiscreteLatent):
             generator: source of the random start.
 
         Returns:
-            The mixture; its `history` holds the mean log p(x) before each step and after the last.
+            The mixture; its `history` holds the mean log p(x) before each step and after the last, and `converged`
+            whether the last gained less than tol. A warning says when EM stops at max_iter.
 
         Raises:
             TypeError: if x is no tensor of float32 or float64, or components no int.
@@ -348,6 +364,7 @@ class GaussianMixture(DiscreteLatent):
         if check_int("components", components) > len(x):
             raise ValueError(f"components must be at most the {len(x)} rows of x, got {components}")
         check_number("floor", floor)
+        check_int("max_iter", max_iter)
         variance = float(x.var(0, correction=0).mean())
         if not variance > 0:
             raise ValueError("x is constant: a mixture needs at least two distinct rows")
@@ -361,7 +378,14 @@ class GaussianMixture(DiscreteLatent):
             history.append(float(model.log_prob(x).mean()))
             if history[-1] - history[-2] < tol:
                 break
-        model.history = history
+        gain = history[-1] - history[-2]
+        model.history, model.converged = history, gain < tol
+        if not model.converged:
+            warnings.warn(
+                f"EM stopped at max_iter = {max_iter} while a step still gained {gain:.1e} nats, more than tol = "
+                f"{tol:g}: raise max_iter or tol",
+                stacklevel=3,
+            )
         return model
 
     @classmethod
@@ -380,24 +404,22 @@ class GaussianMixture(DiscreteLatent):
         return cls(pi, x[chosen], pooled.expand(components, -1, -1).clone())
 
 
-def _log_likelihood(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
-    """log p(x | z), shape (k, n), for z of shape (k, n, …)."""
-    likelihood = model.likelihood(z)
-    if x.shape[1:] != likelihood.event_shape:
-        shape = tuple(likelihood.event_shape)
+def check_event(x: Tensor, event_shape: torch.Size) -> None:
+    """Let x pass if each of its rows has the shape of the model's x."""
+    if x.shape[1:] != event_shape:
+        shape = tuple(event_shape)
         raise ValueError(
             f"each x has shape {tuple(x.shape[1:])}, but the model's has {shape}: reshape x to (n, *{shape})"
         )
-    return likelihood.log_prob(x)
 
 
-def _one_for_each(proposal: Distribution, n: int) -> Distribution:
+def check_batch(proposal: Distribution, n: int) -> None:
+    """Let a proposal pass if it is one distribution, or one for each of the n x."""
     if proposal.batch_shape not in ((), (1,), (n,)):
         raise ValueError(
             f"proposal has batch shape {tuple(proposal.batch_shape)}: give one distribution, or one for each of the "
             f"{n} x; if z is a vector, wrap it in Independent(…, 1)"
         )
-    return proposal.expand((n,))
 
 
 def _draw(distribution: Distribution, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

@@ -22,7 +22,7 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """The syllable whose image is nearest to each sample, at constant memory.
 
     Args:
-        x: samples, shape (n, d).
+        x: samples, shape (n, d), or (n, …) with d entries each.
         images: one image per syllable, shape (m, d), such as `hangul().x`.
 
     Returns:
@@ -30,10 +30,10 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has not the shape (n, d).
+        ValueError: if x is empty or has another number of entries than the images.
     """
-    check_tensor("x", x, columns=images.shape[1])
-    images = images.to(x)
+    images = images.flatten(1).to(x)
+    x = _rows("x", x, images.shape[1])
     half_norm = images.square().sum(dim=1) / 2
     step = max(1, _TABLE // len(images))
     index = torch.cat([(rows @ images.T - half_norm).argmax(dim=1) for rows in x.split(step)])
@@ -46,7 +46,7 @@ def legible_radius(images: Tensor, index: Tensor | None = None) -> Tensor:
     A sample within this radius of an image is nearer to it than to any other image.
 
     Args:
-        images: different images, shape (m, d).
+        images: different images, shape (m, d) or (m, …).
         index: rows of `images` whose radius is wanted, shape (n,); all by default.
 
     Raises:
@@ -54,6 +54,7 @@ def legible_radius(images: Tensor, index: Tensor | None = None) -> Tensor:
     """
     if len(images) < 2:
         raise ValueError("images must hold at least two images, otherwise none has a neighbour")
+    images = images.flatten(1)
     index = torch.arange(len(images), device=images.device) if index is None else index
     half_norm = images.square().sum(dim=1) / 2
     neighbour = []
@@ -84,13 +85,13 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
     A model that composes letters reaches the held-out share of the data, 10 %; one that memorises reaches 0.
 
     Args:
-        x: samples, shape (n, d), on the scale of `data.x`.
+        x: samples, shape (n, d) or (n, …) with d entries each, on the scale of `data.x`.
         data: all syllables and which of them the model never saw.
         factor: 1 leaves no doubt which syllable a sample is; 2 lets it be as far as the nearest other syllable.
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has not the shape (n, d).
+        ValueError: if x is empty or has another number of entries than the images of `data`.
     """
     index, distance = nearest_syllable(x, data.x)
     legible = index[distance < factor * legible_radius(data.x.to(x), index)]
@@ -174,17 +175,14 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
     Gaussians exp(−|x − y|²/2h²). Gretton et al., "A Kernel Two-Sample Test" (2012).
 
     Args:
-        x, y: samples, shapes (n, d) and (m, d), n, m ≥ 2.
+        x, y: samples, shapes (n, …) and (m, …) with equally many entries each, n, m ≥ 2.
         bandwidths: the h; by default the median distance between rows of y, and ½, ¼ and ⅛ of it.
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
         ValueError: if one set has fewer than two samples, the shapes disagree, or half of y is one point.
     """
-    for name, samples in (("x", x), ("y", y)):
-        check_tensor(name, samples, columns=y.shape[-1])
-        if len(samples) < 2:
-            raise ValueError(f"{name} must hold at least two samples to be compared with each other")
+    x, y = _pair(x, y, "to be compared with each other")
     if bandwidths is None:
         median = torch.pdist(y[: math.isqrt(_TABLE)]).median().item()
         if median == 0:
@@ -208,29 +206,49 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
 def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
     """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), a squared length.
 
-    The symmetric form needs eigenvalues of symmetric matrices only and stays real for singular covariances
-    (Dowson & Landau 1982).
+    Computed as min |Σ₁^½ − Σ₂^½U|² over orthogonal U, a sum of squares: nothing cancels, it is never negative and close
+    to 0 for equal Gaussians, with singular covariances too (Dowson & Landau 1982).
 
     Args:
         mean_1, mean_2: shape (d,).
         cov_1, cov_2: shape (d, d), symmetric, positive semidefinite.
     """
     mean_1, cov_1, mean_2, cov_2 = (value.double() for value in (mean_1, cov_1, mean_2, cov_2))
-    values, vectors = torch.linalg.eigh(cov_1)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_2 @ root).clamp(min=0).sqrt().sum()
-    return ((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross).item()
+    root_1, root_2 = _root(cov_1), _root(cov_2)
+    left, _, right = torch.linalg.svd(root_2 @ root_1)
+    return ((mean_1 - mean_2).square().sum() + (root_1 - root_2 @ left @ right).square().sum()).item()
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, d) and (m, d), n, m ≥ 2.
+    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, …) and (m, …), n, m ≥ 2.
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
         ValueError: if one set has fewer than two samples, or the shapes disagree.
     """
+    x, y = (samples.double() for samples in _pair(x, y, "to have a covariance"))
+    return gaussian_frechet(x.mean(dim=0), x.T.cov(), y.mean(dim=0), y.T.cov())
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Σ^½, symmetric."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(name: str, x: Tensor, entries: int) -> Tensor:
+    """x of any event shape as rows of so many entries."""
+    return check_tensor(name, check_tensor(name, x, ndim=None).flatten(1), columns=entries)
+
+
+def _pair(x: Tensor, y: Tensor, why: str) -> tuple[Tensor, Tensor]:
+    """Two sets of samples as rows of equally many entries."""
+    y = check_tensor("y", y, ndim=None).flatten(1)
+    x = _rows("x", x, y.shape[1])
     for name, samples in (("x", x), ("y", y)):
-        check_tensor(name, samples, columns=y.shape[-1])
         if len(samples) < 2:
-            raise ValueError(f"{name} must hold at least two samples to have a covariance")
-    return gaussian_frechet(x.double().mean(dim=0), x.double().T.cov(), y.double().mean(dim=0), y.double().T.cov())
+            raise ValueError(f"{name} must hold at least two samples {why}")
+    return x, y

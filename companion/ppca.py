@@ -8,8 +8,10 @@ it is integrated out exactly, row by row (Ilin & Raiko, JMLR 11 (2010)).
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,24 @@ FLOOR = {torch.float32: 1e-7, torch.float64: 1e-12}
 Gaussian = MultivariateNormal | Independent
 
 
+def complete_rows(otherwise: Callable) -> Callable:
+    """Decorate a method for complete rows: x is checked, and where entries are missing, `otherwise` is called."""
+
+    def decorate(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def choose(self: PPCA, x: Tensor) -> Tensor | MultivariateNormal:
+            return (otherwise if self._has_missing(x) else method)(self, x)
+
+        return choose
+
+    return decorate
+
+
 class PPCA(nn.Module):
     """Probabilistic PCA: p(x) = N(x; μ, WWᵀ + σ²I), (2.4).
+
+    One σ² serves all columns, so they should be in comparable units: divide columns in units of their own, such as
+    grams and percent, by their standard deviations. Scales of W, of σ² and of the imputed values follow.
 
     Args:
         W: loadings, shape (d, q), float32 or float64.
@@ -38,6 +56,8 @@ class PPCA(nn.Module):
 
     Attributes:
         history: after a fit by EM, the mean of log p(x) over the rows, in nats, before the first and after each step.
+        converged: after a fit, whether it is at its end: True in closed form, and if the last step of EM gained less
+            than tol; None without a fit.
 
     Raises:
         TypeError: if W is no tensor of float32 or float64.
@@ -52,7 +72,8 @@ class PPCA(nn.Module):
         if mu.shape != W.shape[:1]:
             raise ValueError(f"mu has shape {tuple(mu.shape)}, W {tuple(W.shape)}: give mu the shape ({len(W)},)")
         if sigma2.ndim or not 0 < sigma2 < math.inf:
-            raise ValueError(f"sigma2 must be one positive number, not {sigma2.tolist()}")
+            got = f"shape {tuple(sigma2.shape)}" if sigma2.ndim else f"{sigma2.item():g}"
+            raise ValueError(f"sigma2 must be one positive number, got {got}")
         for name, value in (("W", W), ("mu", mu)):
             if not value.isfinite().all():
                 raise ValueError(f"{name} has entries that are NaN or infinite: give finite numbers")
@@ -60,6 +81,7 @@ class PPCA(nn.Module):
         self.register_buffer("mu", mu)
         self.register_buffer("sigma2", sigma2)
         self.history: list[float] = []
+        self.converged: bool | None = None
 
     @property
     def latent_dim(self) -> int:
@@ -89,29 +111,35 @@ class PPCA(nn.Module):
         """p(x) = N(x; μ, WWᵀ + σ²I), (2.4)."""
         return LowRankMultivariateNormal(self.mu, self.W, self.sigma2.expand_as(self.mu))
 
+    def _posterior_missing(self, x: Tensor) -> MultivariateNormal:
+        z, covariance, _ = self._infer(x)
+        return MultivariateNormal(z, covariance, validate_args=False)
+
+    @complete_rows(otherwise=_posterior_missing)
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """p(z | x) = N(z; M⁻¹Wᵀ(x − μ), σ²M⁻¹), (2.16), for each row of x, shape (n, d).
 
         Where entries are missing, W and μ lose the rows of these entries: each row of x has its own covariance.
         """
-        if self._has_missing(x):
-            return self._posterior_missing(x)
         mean = torch.linalg.solve(self.M, self.W.T @ (x - self.mu).T).T
         covariance = self.sigma2 * torch.linalg.inv(self.M)
         return MultivariateNormal(mean, covariance, validate_args=False)
 
+    def _log_prob_missing(self, x: Tensor) -> Tensor:
+        return torch.cat([self._infer(block)[2] for block in self._blocks(x)])
+
+    @complete_rows(otherwise=_log_prob_missing)
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (2.8), shape (n,), in O(dq) a row; where entries are missing, of the observed ones, (2.26).
 
-        C is never formed. With z = E[z | x], Woodbury's identity gives (x−μ)ᵀC⁻¹(x−μ) = |x−μ−Wz|²/σ² + |z|², a sum of
-        squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d−q) log σ², (2.7).
+        C is never formed. With r = x − μ and m = E[z | x], Woodbury's identity gives rᵀC⁻¹r = |r − Wm|²/σ² + |m|², a
+        sum of squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d−q) log σ², (2.7).
         """
-        if self._has_missing(x):
-            return self._log_prob_missing(x)
         d, q = self.W.shape
-        y = x - self.mu
-        z = torch.linalg.solve(self.M, self.W.T @ y.T).T
-        distance = (y - z @ self.W.T).square().sum(1) / self.sigma2 + z.square().sum(1)
+        r = x - self.mu
+        m = torch.linalg.solve(self.M, self.W.T @ r.T).T
+        error = r - m @ self.W.T
+        distance = error.square().sum(1) / self.sigma2 + m.square().sum(1)
         log_det = torch.logdet(self.M) + (d - q) * self.sigma2.log()
         return -0.5 * (d * LOG_2PI + log_det + distance)
 
@@ -192,10 +220,12 @@ class PPCA(nn.Module):
         """The model that maximises the mean of log p(x) over the rows of x; missing entries are integrated out.
 
         The columns of W come out orthogonal, longest first, each with its largest entry positive. σ² is kept above
-        FLOOR × the mean variance of a column, and above what rounding adds to x.
+        FLOOR × the mean variance of a column, and above what rounding adds to x. A warning says when it rests there,
+        and when EM stops at max_iter.
 
         Args:
-            x: data, shape (n, d), float32 or float64, NaN where missing. Sums are kept in float64.
+            x: data, shape (n, d), float32 or float64, NaN where missing, all columns in comparable units. Sums are kept
+                in float64.
             latent_dim: q, between 1 and d − 1.
             method: "eigen" (closed form, complete data), "em", or None: closed form unless entries are missing.
             max_iter: at most so many steps of EM. On complete data they are plain until a gain below tol, or for
@@ -211,6 +241,7 @@ class PPCA(nn.Module):
         """
         check_tensor("x", x)
         _check_latent_dim(latent_dim, x.shape[1])
+        max_iter = check_int("max_iter", max_iter)
         if method not in (None, "eigen", "em"):
             raise ValueError(f"method must be 'eigen' or 'em', not {method!r}")
         moments = Moments(x).update(x) if len(x) >= x.shape[1] else None
@@ -219,14 +250,15 @@ class PPCA(nn.Module):
             _check_missing("x", x)
             if method == "eigen":
                 raise ValueError("x has missing entries (NaN): use method='em', or impute them first")
-            return cls._build(x, *_em_missing(x, latent_dim, max_iter, tol))
+            return cls._build(x, *_em_missing(x, latent_dim, max_iter, tol), tol)
         d = len(mu)
         floor = _floor(S.trace() / d, mu, x.dtype)
+        history = []
         if method == "em":
             W, sigma2, history = _em(S, latent_dim, d, floor, max_iter, tol, generator)
         else:
-            (W, sigma2), history = closed_form(S, latent_dim, d), []
-        return cls._build(x, W if basis is None else basis @ W, mu, sigma2.clamp(min=floor), history)
+            W, sigma2 = closed_form(S, latent_dim, d)
+        return cls._build(x, W if basis is None else basis @ W, mu, sigma2, floor, history, tol)
 
     @classmethod
     @torch.no_grad()
@@ -252,20 +284,26 @@ class PPCA(nn.Module):
             raise ValueError("batches is empty: give at least one batch")
         mu, S = moments.mean, moments.covariance
         W, sigma2 = closed_form(S, latent_dim, len(mu))
-        return cls._build(first, W, mu, sigma2.clamp(min=_floor(S.trace() / len(mu), mu, first.dtype)), [])
+        return cls._build(first, W, mu, sigma2, _floor(S.trace() / len(mu), mu, first.dtype), [], 0)
 
     @classmethod
-    def _build(cls, like: Tensor, W: Tensor, mu: Tensor, sigma2: Tensor, history: list[float]) -> PPCA:
-        model = cls(_canonical(W).to(like), mu.to(like), sigma2.to(like))
-        model.history = history
+    def _build(
+        cls, like: Tensor, W: Tensor, mu: Tensor, sigma2: Tensor, floor: Tensor, history: list[float], tol: float
+    ) -> PPCA:
+        """The fitted model, with a warning if σ² rests on its floor or EM has not converged."""
+        model = cls(_canonical(W).to(like), mu.to(like), sigma2.clamp(min=floor).to(like))
+        model.history, model.converged = history, not history or history[-1] - history[-2] < tol
+        if sigma2 <= floor:
+            _warn(
+                f"σ² rests on its floor, {model.sigma2.item():.1e}: x varies in no more than {model.latent_dim} "
+                "directions, so log p(x) says only how low the floor is: choose a smaller latent_dim or give more rows"
+            )
+        if not model.converged:
+            _warn(
+                f"EM stopped at max_iter = {len(history) - 1} while a step still gained "
+                f"{history[-1] - history[-2]:.1e} nats a row, more than tol = {tol:g}: raise max_iter or tol"
+            )
         return model
-
-    def _posterior_missing(self, x: Tensor) -> MultivariateNormal:
-        z, covariance, _ = self._infer(x)
-        return MultivariateNormal(z, covariance, validate_args=False)
-
-    def _log_prob_missing(self, x: Tensor) -> Tensor:
-        return torch.cat([self._infer(block)[2] for block in self._blocks(x)])
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Rows of x, so few at a time that a q × q matrix for each of them takes little memory."""
@@ -292,6 +330,11 @@ class PPCA(nn.Module):
         return f"d={len(self.mu)}, q={self.latent_dim}, sigma2={self.sigma2.item():.4g}"
 
 
+def _warn(message: str) -> None:
+    """A warning at the line that called `fit`: above it are torch's no_grad, `fit` and `_build`."""
+    warnings.warn(message, stacklevel=5)
+
+
 def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
     """W = U_q(Λ_q − σ²I)^½, (2.12), and σ² = the mean of the d − q discarded eigenvalues of S = UΛUᵀ.
 
@@ -303,7 +346,8 @@ def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(S)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     sigma2 = values[latent_dim:].sum() / (dim - latent_dim)
-    W = vectors[:, :latent_dim] * (values[:latent_dim] - sigma2).clamp(min=0).sqrt()
+    lengths = (values[:latent_dim] - sigma2).clamp(min=0).sqrt()
+    W = vectors[:, :latent_dim] * lengths
     return pad(W, (0, latent_dim - W.shape[1])), sigma2
 
 
@@ -332,7 +376,8 @@ def absorb_covariance(S: Tensor, W: Tensor, sigma2: Tensor) -> Tensor:
     """W R^½, where R is the covariance of z that suits data of covariance S best: as in `m_step`, never downhill."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
     A = torch.linalg.solve(M, W.T)
-    return W @ torch.linalg.cholesky(sigma2 * torch.linalg.inv(M) + A @ S @ A.T)
+    zz = sigma2 * torch.linalg.inv(M) + A @ S @ A.T  # mean of E[zzᵀ | x]
+    return W @ torch.linalg.cholesky(zz)
 
 
 def e_step(
@@ -415,7 +460,10 @@ def _em(
     return W, sigma2, history
 
 
-def _em_missing(x: Tensor, latent_dim: int, max_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, list[float]]:
+def _em_missing(
+    x: Tensor, latent_dim: int, max_iter: int, tol: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, list[float]]:
+    """W, μ, σ², the floor of σ², and the history."""
     n, seen = len(x), ~x.isnan()
     shift = x.nanmean(0).double()
     y = torch.where(seen, x - shift, 0)
@@ -436,7 +484,7 @@ def _em_missing(x: Tensor, latent_dim: int, max_iter: int, tol: float) -> tuple[
         zz, A, b, log_prob = totals
         history.append(log_prob.item() / n)
         if len(history) > max_iter or (len(history) > 1 and history[-1] - history[-2] < tol):
-            return W, mu + shift, sigma2, history
+            return W, mu + shift, sigma2, floor, history
         mu, W, sigma2 = m_step(zz / n, A, b, square, size)
         sigma2 = sigma2.clamp(min=floor)
 

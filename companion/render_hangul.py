@@ -35,7 +35,7 @@ def render(font: str | Path, size: int, syllables: Sequence[str] = SYLLABLES) ->
     Returns:
         Images, shape (len(syllables), size²), uint8.
     """
-    side = size * OVERSAMPLING
+    font, side = Path(font).expanduser(), size * OVERSAMPLING
     left, top, right, bottom = _common_box(ImageFont.truetype(font, side))
     fitted = ImageFont.truetype(font, side * (side - 2) // max(right - left, bottom - top))
     left, top, right, bottom = _common_box(fitted)

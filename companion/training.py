@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 import signal
 import threading
@@ -63,7 +64,7 @@ def fit(
     *data: Tensor,
     steps: int,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float | dict[str, float] = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
     schedule: Schedule = "constant",
@@ -84,38 +85,47 @@ def fit(
     under way, and the model keeps what it has learnt.
 
     Args:
-        model: it comes back on the device on which it was given.
+        model: it comes back on the device and in the mode (training or evaluation) in which it was given. The book's
+            models sample and give bounds in evaluation mode by themselves; call `model.eval()` before you use networks
+            with dropout or batch norm directly. If it has `check_data(*data)`, that is called once, before the first
+            step, to refuse data on a wrong scale.
         data: tensors with the same number of rows, such as x, or x and labels; a batch holds the same rows of each.
-        steps: how often the players take their turns.
+        steps: how often the players take their turns, all calls with one checkpoint together.
         batch_size: rows in a batch. An epoch shows every row once, in an order that seed and epoch alone decide; its
             last rows, if too few for a batch, are left out.
-        lr: learning rate.
+        lr: learning rate, or one for each player: {name of the objective: rate}.
         betas: decay rates of Adam's two moments.
         weight_decay: share of a weight that a step takes away, in units of the learning rate.
         schedule: "constant", or down to zero after the warm-up: "linear" or "cosine".
         warmup: steps in which the rate climbs linearly to lr.
         clip_norm: an objective's gradient that is longer is shortened to this norm.
         ema: decay of the exponential moving average of the weights, corrected for its start as Adam's moments are. The
-            model comes back with the average.
+            floating-point buffers, such as the statistics of batch norm, are averaged likewise. The model comes back
+            with the averages.
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware has matrix units for it.
         device: where to train; by default the model's GPU, or else the best device there is.
         seed: decides the order of the rows, and the noise.
         checkpoint: a safetensors file. If it exists, training goes on from it and ends, on a CPU, bit for bit as if it
-            had never stopped; otherwise file and folder are made.
+            had never stopped; otherwise file and folder are made. With the constant schedule `steps` may be raised,
+            after the end too: 60 and then 120 steps end as 120 at once. The other schedules depend on the number of
+            steps, so there more of them are a new training: `load` the weights, and name another checkpoint.
         checkpoint_every: steps from one checkpoint to the next; the last step and Ctrl-C write one too.
         progress: whether to show a bar with rate, time left and losses.
 
     Raises:
-        TypeError: if the model names no loss, or an argument is of a wrong type.
-        ValueError: if an argument is out of range, or the checkpoint is damaged or from another call.
+        TypeError: if the model names no loss, its loss takes another number of tensors, or an argument is of a wrong
+            type.
+        ValueError: if an argument is out of range, the model refuses the data, or the checkpoint is damaged or from
+            another call.
+        RuntimeError: if gradients are switched off.
         FloatingPointError: if a loss or a weight is NaN or infinite; the last checkpoint stays.
         OSError: if there is no room for checkpoints; known before the first step.
     """
     settings = {
         "steps": check_int("steps", steps),
         "batch_size": check_int("batch_size", batch_size),
-        "lr": check_number("lr", lr),
-        "betas": [check_number("betas", beta, zero=True, below=1) for beta in betas],
+        "lr": _check_lr(lr),
+        "betas": _check_betas(betas),
         "weight_decay": check_number("weight_decay", weight_decay, zero=True),
         "schedule": _check_choice("schedule", schedule, Schedule),
         "warmup": check_int("warmup", warmup, least=0),
@@ -123,8 +133,8 @@ def fit(
         "ema": None if ema is None else check_number("ema", ema, zero=True, below=1),
         "seed": check_int("seed", seed, least=0),
     }
-    if len(settings["betas"]) != 2:
-        raise ValueError(f"betas must be two numbers, got {betas}")
+    if seed >= 2**64:
+        raise ValueError(f"seed must be less than 2**64, got {seed}")
     if warmup >= steps:
         raise ValueError(f"warmup must be less than the {steps} steps, got {warmup}")
     _check_choice("precision", precision, Precision)
@@ -141,8 +151,10 @@ def fit(
         for generator in generators:
             generator.manual_seed(settings["seed"])
         training = _Training(model.to(device).train(), [x.to(device) for x in data], generators, settings)
+        if hasattr(model, "check_data"):
+            model.check_data(*training.data)
         if checkpoint is not None:
-            training.resume(Path(checkpoint))
+            training.resume(Path(checkpoint).expanduser())
         return training.run(checkpoint_every, progress)
     finally:
         for generator, state in zip(generators, states, strict=True):
@@ -154,19 +166,20 @@ def fit(
 
 
 def load(model: nn.Module, path: Path | str) -> None:
-    """Put the weights of a checkpoint into a model: the averages, if `fit` kept any.
+    """Put the weights and buffers of a checkpoint into a model: the averages, if `fit` kept any.
 
     Raises:
         ValueError: if the file is no checkpoint, or one of another model.
     """
-    tensors, _ = read(Path(path))
+    tensors, _ = read(Path(path).expanduser())
     try:
         model.load_state_dict({name[6:]: x for name, x in tensors.items() if name.startswith("model.")})
     except RuntimeError as error:
         raise ValueError(f"{path} is a checkpoint of another model: {error}") from error
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors.get(f"ema.{name}", parameter))
+        for name, x in [*model.named_parameters(), *model.named_buffers()]:
+            if f"ema.{name}" in tensors:
+                x.copy_(tensors[f"ema.{name}"])
 
 
 def learning_rate(step: int, *, steps: int, lr: float, schedule: Schedule = "constant", warmup: int = 0) -> float:
@@ -192,12 +205,13 @@ class _Training:
     def __init__(self, model: nn.Module, data: list[Tensor], generators: list[torch.Generator], settings: dict) -> None:
         self.model, self.data, self.generators, self.settings = model, data, generators, settings
         self.device, self.size = data[0].device, min(settings["batch_size"], len(data[0]))
-        self.objectives = _objectives(model)
+        self.objectives = _objectives(model, len(data))
+        self.rates = _rates(self.objectives, settings["lr"])
         self.optimizers = [_adamw(objective.parameters, settings) for objective in self.objectives]
         half = functools.partial(torch.autocast, self.device.type, torch.bfloat16)
         self.autocast = half if settings["precision"] == "bfloat16" else contextlib.nullcontext
-        averaged = {} if settings["ema"] is None else {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.averaged, self.ema = list(averaged.values()), {n: p.detach().clone() for n, p in averaged.items()}
+        averaged = {} if settings["ema"] is None else _averaged(model)
+        self.averaged, self.ema = list(averaged.values()), {name: x.detach().clone() for name, x in averaged.items()}
         self.losses = torch.zeros(len(self.objectives), settings["steps"], dtype=torch.float32, device=self.device)
         self.done, self.seconds, self.path = 0, 0.0, None
         self.epoch, self.order = -1, None
@@ -220,8 +234,8 @@ class _Training:
                     self.save()
                     bar.set_postfix(self.latest, refresh=False)
         with torch.no_grad():
-            for parameter, average in zip(self.averaged, self.ema.values(), strict=True):
-                parameter.copy_(average)
+            for x, average in zip(self.averaged, self.ema.values(), strict=True):
+                x.copy_(average)
         losses = self.losses[:, : self.done].cpu()
         names = [objective.name for objective in self.objectives]
         return History(dict(zip(names, losses, strict=True)), self.seconds, interrupted=self.done < steps)
@@ -229,15 +243,14 @@ class _Training:
     def step(self) -> None:
         """Every player's turns. Nothing here waits for the device."""
         settings = self.settings
-        rate = learning_rate(self.done, **{key: settings[key] for key in ("steps", "lr", "schedule", "warmup")})
+        schedule = {key: settings[key] for key in ("steps", "schedule", "warmup")}
         number = self.done * sum(objective.turns for objective in self.objectives)
         for i, (objective, optimizer) in enumerate(zip(self.objectives, self.optimizers, strict=True)):
-            optimizer.param_groups[0]["lr"] = rate
+            optimizer.param_groups[0]["lr"] = learning_rate(self.done, lr=self.rates[i], **schedule)
             for _ in range(objective.turns):
                 with self.autocast():
                     loss = objective.loss(*self.batch(number))
-                if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
-                    raise ValueError(f"{objective.name} must be a scalar that depends on the weights: use .mean()")
+                _check_loss(objective.name, loss)
                 optimizer.zero_grad()
                 loss.backward(inputs=objective.parameters)
                 if settings["clip_norm"] is not None:
@@ -316,22 +329,28 @@ class _Training:
             self.save()  # while the old file is there: all later ones need the room of two
 
     def restore(self, tensors: dict[str, Tensor], about: dict) -> None:
-        """Take over the state of a checkpoint that this very call has written."""
+        """Take over the state of a checkpoint that this very call has written, or one with other `steps`."""
+        losses, done, steps = tensors.pop("losses"), about["done"], self.settings["steps"]
         there = about["call"] | {name: form(x) for name, x in tensors.items() if not name.startswith("rng.")}
-        here = self.call | {name: form(x) for name, x in self.tensors().items()}
+        here = self.call | {name: form(x) for name, x in self.tensors().items() if name != "losses"}
+        if self.settings["schedule"] == "constant" and done <= steps:
+            there["steps"] = steps  # what it has done would have been the same
         differing = [key for key in here | there if here.get(key) != there.get(key)]
         if differing:
             listed = "; ".join(f"{key} is {there.get(key)} there, {here.get(key)} here" for key in differing[:4])
             raise ValueError(
-                f"{self.path} comes from another call: {listed}. To go on, give the same arguments; to start anew, "
-                "name another file or delete this one"
+                f"{self.path} comes from another call: {listed}. To go on, give the same arguments, or more steps if "
+                "the schedule is constant; to go on from its weights with other arguments, load(model, path) and name "
+                "another file; to start anew, name another file or delete this one"
             )
         with torch.no_grad():
             for name, x in self.tensors().items():
-                x.copy_(tensors[name])
+                if name != "losses":
+                    x.copy_(tensors[name])
+        self.losses[:, :done] = losses[:, :done]
         for i, generator in enumerate(self.generators):
             generator.set_state(tensors[f"rng.{i}"])
-        self.done, self.seconds = about["done"], about["seconds"]
+        self.done, self.seconds = done, about["seconds"]
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by its name in a checkpoint."""
@@ -342,7 +361,8 @@ class _Training:
         return tensors | {f"ema.{name}": x for name, x in self.ema.items()} | {"losses": self.losses}
 
 
-def _objectives(model: nn.Module) -> list[Objective]:
+def _objectives(model: nn.Module, count: int) -> list[Objective]:
+    """The model's objectives, without what does not train, if their losses take so many tensors."""
     if hasattr(model, "objectives"):
         objectives = list(model.objectives())
     elif hasattr(model, "loss"):
@@ -354,6 +374,14 @@ def _objectives(model: nn.Module) -> list[Objective]:
         raise ValueError(f"the model's objectives must have names that differ, got {names}")
     own = set(model.parameters())
     for i, objective in enumerate(objectives):
+        signature = inspect.signature(objective.loss)
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            raise TypeError(
+                f"{objective.name} of {type(model).__name__} takes ({', '.join(signature.parameters)}), and fit got "
+                f"{count} tensor{'s' * (count > 1)} of data: give fit(model, …) a tensor for each of them"
+            ) from None
         parameters = [parameter for parameter in objective.parameters if parameter.requires_grad]
         if not parameters:
             raise ValueError(f"{objective.name} has no parameters to train: let some of them require gradients")
@@ -363,10 +391,28 @@ def _objectives(model: nn.Module) -> list[Objective]:
     return objectives
 
 
+def _rates(objectives: list[Objective], lr: float | dict[str, float]) -> list[float]:
+    """The learning rate of each objective."""
+    names = [objective.name for objective in objectives]
+    if not isinstance(lr, dict):
+        return [lr] * len(names)
+    if set(lr) != set(names):
+        raise ValueError(f"lr must have a rate for each of the objectives {names}, and no other, got {lr}")
+    return [lr[name] for name in names]
+
+
+def _averaged(model: nn.Module) -> dict[str, Tensor]:
+    """What an average is kept of: weights that train, and floating-point buffers that a checkpoint holds."""
+    kept = model.state_dict()
+    parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
+    buffers = {name: x for name, x in model.named_buffers() if x.is_floating_point() and name in kept}
+    return parameters | {name: x for name, x in buffers.items() if x.isfinite().all()}  # a mask of −∞ has no average
+
+
 def _adamw(parameters: list[nn.Parameter], settings: dict) -> torch.optim.AdamW:
     """The optimiser, its state made at once, so that the first checkpoint is as large as the last."""
-    lr, betas, weight_decay = (settings[key] for key in ("lr", "betas", "weight_decay"))
-    optimizer = torch.optim.AdamW(parameters, lr, tuple(betas), weight_decay=weight_decay, fused=True)
+    betas, weight_decay = tuple(settings["betas"]), settings["weight_decay"]
+    optimizer = torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay, fused=True)
     for parameter in parameters:
         moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {"step": torch.zeros((), dtype=torch.float32, device=parameter.device), **moments}
@@ -401,14 +447,44 @@ def _check_choice(name: str, value: str, choices: object) -> str:
     return value
 
 
+def _check_lr(lr: float | dict[str, float]) -> float | dict[str, float]:
+    if isinstance(lr, dict):
+        return {name: check_number(f"lr[{name!r}]", rate) for name, rate in lr.items()}
+    return check_number("lr", lr)
+
+
+def _check_betas(betas: tuple[float, float]) -> list[float]:
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas must be two numbers, got {betas}")
+    return [check_number("betas", beta, zero=True, below=1) for beta in betas]
+
+
 def _check_types(model: nn.Module, data: tuple[Tensor, ...]) -> None:
+    if isinstance(model, type):
+        name = model.__name__
+        raise TypeError(f"model is the class {name}, not an object: make one first, fit({name}(…), x, steps=…)")
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}: fit(model, x, steps=…)")
     if not data:
         raise TypeError("fit needs data: fit(model, x, steps=…)")
-    for x in data:
+    for i, x in enumerate(data):
         if not isinstance(x, Tensor):
-            raise TypeError(f"data must be torch.Tensors, not {type(x).__name__}: use torch.as_tensor(…)")
+            raise TypeError(
+                f"data must be torch.Tensors, and data[{i}] is a {type(x).__name__}: use torch.as_tensor(…), with "
+                "dtype=torch.float32 unless it holds labels"
+            )
         if not x.ndim or not x.numel() or len(x) != len(data[0]):
             shapes = ", ".join(str(tuple(x.shape)) for x in data)
             raise ValueError(f"data must have equally many rows, at least one, got shapes {shapes}")
+    if not torch.is_grad_enabled() or any(x.is_inference() for x in model.parameters()):
+        raise RuntimeError(
+            "fit needs gradients: make the model and call fit outside of torch.no_grad() and torch.inference_mode()"
+        )
+
+
+def _check_loss(name: str, loss: Tensor) -> None:
+    if not isinstance(loss, Tensor) or loss.ndim:
+        what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"{name} must be one number, the mean over the batch, not {what}: use .mean()")
+    if not loss.requires_grad:
+        raise ValueError(f"{name} does not depend on the weights: look for detach(), .item() or torch.no_grad() in it")

@@ -54,6 +54,9 @@ def test_what_is_in_range_passes():
         (TypeError, "^std must be a number, not bool$", lambda: check_number("std", True)),
         (TypeError, "x must be a torch.Tensor, not ndarray: use torch.as_tensor", lambda: check_tensor("x", X.numpy())),
         (TypeError, r"x must be float32 or float64, not torch.int64: use x.float", lambda: check_tensor("x", X.long())),
+        (TypeError, "not torch.uint8: use x / 255 if it holds pixels", lambda: check_tensor("x", X.to(torch.uint8))),
+        (TypeError, "^std must be a number, not Tensor$", lambda: check_number("std", X)),
+        (ValueError, r"not shape \(4, 3, 1\): use x.flatten", lambda: check_tensor("x", X[..., None])),
         (TypeError, "x must be float32 or float64, not torch.float16", lambda: check_tensor("x", X.half())),
         (ValueError, r"x must have shape \(rows, columns\), not shape \(3,\)", lambda: check_tensor("x", X[0])),
         (ValueError, r"x must have shape \(n,\), not shape \(4, 3\)", lambda: check_tensor("x", X, ndim=1)),
@@ -64,7 +67,11 @@ def test_what_is_in_range_passes():
         (ValueError, "x has entries that are NaN or infinite", lambda: check_tensor("x", X / 0, finite=True)),
         (ValueError, "x has entries that are NaN", lambda: check_tensor("x", X * math.nan, finite=True)),
         (ValueError, "x is on meta, the model on cpu", lambda: check_alike("x", X.to("meta"), X, "the model")),
-        (TypeError, "x is torch.float64, mu torch.float32", lambda: check_alike("x", X.double(), X, "mu")),
+        (
+            TypeError,
+            r"x is torch.float64, mu torch.float32: .* x.to\(torch.float32\)",
+            lambda: check_alike("x", X.double(), X, "mu"),
+        ),
     ],
 )
 def test_what_is_refused_is_named(error, message, call):

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import math
+import re
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -161,11 +162,33 @@ def test_letters_are_in_unicode_order(letters, start, place):
     assert (len(data.CHOSEONG), len(data.JUNGSEONG), len(data.JONGSEONG)) == (19, 21, 28)
 
 
+def test_decompose_takes_a_syllable_that_is_written_as_its_letters(hangul):
+    for letters in hangul.labels[::97].tolist():
+        written = unicodedata.normalize("NFD", data.compose(*letters))
+        assert len(written) == 2 + (letters[2] > 0)
+        assert data.decompose(written) == tuple(letters)
+
+
 @pytest.mark.parametrize(
-    "wrong", ["", "A", "ㄱ", "가나", unicodedata.normalize("NFD", "각"), "\uabff", "\ud7a4", 3, None]
+    ("wrong", "points"),
+    [
+        ("", "no character"),
+        ("A", "U+0041"),
+        ("ㄱ", "U+3131"),
+        ("\u1100", "U+1100"),  # looks the same
+        ("가나", "U+AC00 U+B098"),
+        ("\uabff", "U+ABFF"),
+        ("\ud7a4", "U+D7A4"),
+    ],
 )
-def test_decompose_takes_one_syllable(wrong):
-    with pytest.raises(ValueError, match="syllable must be one modern Hangul syllable"):
+def test_decompose_takes_one_syllable(wrong, points):
+    with pytest.raises(ValueError, match=f"one modern Hangul syllable.*{re.escape(f'({points})')}"):
+        data.decompose(wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, None, ["가"]])
+def test_decompose_takes_a_string(wrong):
+    with pytest.raises(TypeError, match="syllable must be a str, not"):
         data.decompose(wrong)
 
 
@@ -176,8 +199,8 @@ def test_decompose_takes_one_syllable(wrong):
 def test_compose_takes_letters_in_range(letters, name):
     with pytest.raises(ValueError, match=name):
         data.compose(*letters)
-    with pytest.raises(TypeError):
-        data.compose(0.5, 0, 0)
+    with pytest.raises(TypeError, match="jungseong must be an int, not float"):
+        data.compose(0, 0.5, 0)
 
 
 def test_split_keeps_every_pair_of_letters_on_both_sides(hangul):
@@ -330,6 +353,21 @@ def test_download_once_then_use_the_file(small, server, split):
     assert len(server.requests) == 2
     check_small(*data.mnist(split))
     assert len(server.requests) == 2
+
+
+def test_the_cache_may_be_named_from_the_home_folder(small, server, tmp_path, monkeypatch):
+    small("good")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("COMPANION_DATA", "~/kept")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        check_small(*data.mnist("test"))
+    assert len(server.requests) == 2  # the second time the files were found
+    file = "t10k-labels-idx1-ubyte.gz"
+    assert (tmp_path / "kept" / "mnist" / file).is_file()
+    assert not (tmp_path / "~").exists()
+    assert data.read_idx(f"~/kept/mnist/{file}").tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("bad", ["missing", "wrong", "cut"])

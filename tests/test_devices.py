@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
-from companion.devices import find_device, find_precision, global_generators, seeded
+from companion.devices import evaluating, find_device, find_precision, global_generators, seeded
 
 
 @pytest.fixture
@@ -15,6 +18,7 @@ def machine(monkeypatch):
     def pretend(*, cuda: bool = False, mps: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4 * cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return pretend
@@ -38,6 +42,22 @@ def test_a_wish_and_the_models_own_gpu_come_first(machine):
     assert find_device("cuda:0") == torch.device("cuda:0")
     assert find_device(None, "cuda:3") == torch.device("cuda:3")
     assert find_device(None, torch.device("cuda")) == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "wish", "message"),
+    [
+        ({}, "cuda", "device is 'cuda', but none was found: leave device out"),
+        ({}, torch.device("cuda", 0), "device is 'cuda:0', but none was found: leave device out"),
+        ({"cuda": True}, "mps", "device is 'mps', but none was found: leave device out"),
+        ({"cuda": True}, "cuda:4", "device is 'cuda:4', but the last one here is cuda:3"),
+        ({"cuda": True}, "gpu", "device must be such as 'cpu', 'cuda', 'cuda:1' or 'mps', got 'gpu'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_clear_error(machine, hardware, wish, message):
+    machine(**hardware)
+    with pytest.raises(ValueError, match=message):
+        find_device(wish)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -71,7 +91,7 @@ def test_auto_survives_a_torch_that_does_not_say(monkeypatch):
 
 def test_this_machine_answers_as_its_flags_do():
     try:
-        flags = open("/proc/cpuinfo").read().split()  # noqa: SIM115
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
         pytest.skip("no /proc/cpuinfo")
     assert (find_precision("auto", torch.device("cpu")) == "bfloat16") == ("amx_tile" in flags)
@@ -101,3 +121,19 @@ def test_a_generator_decides_what_is_drawn_inside_and_nothing_outside():
     assert torch.equal(torch.get_rng_state(), before)
     draw(None)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("end", ["normal", "error"])
+def test_evaluation_mode_lasts_for_a_block_and_each_module_goes_back_to_its_own(end):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
+    model[1][0].eval()  # such as a network that its user has frozen
+    before = {name: module.training for name, module in model.named_modules()}
+    assert len(set(before.values())) == 2
+    try:
+        with evaluating(model):
+            assert not any(module.training for module in model.modules())
+            if end == "error":
+                raise RuntimeError
+    except RuntimeError:
+        pass
+    assert {name: module.training for name, module in model.named_modules()} == before

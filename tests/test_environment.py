@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
 #: conda-forge's name: PyPI's name
@@ -21,7 +21,7 @@ CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 
 def pins(path: Path) -> dict[str, str]:
     """name: version of each line name==version; any other line is an error."""
-    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     pinned = {}
     for requirement in map(Requirement, filter(None, lines)):
         (specifier,) = requirement.specifier
@@ -33,7 +33,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_environment_has_python_the_runtime_requirements_and_jupyterlab():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, *requirements, pip_section = environment["dependencies"]
     name, _, version = python.partition("=")
     assert name == "python"

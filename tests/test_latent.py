@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -506,6 +507,7 @@ def test_the_m_step_with_a_floor_is_the_constrained_maximum() -> None:
                 assert (MultivariateNormal(model.mu, S).log_prob(x[:, None]).mean(0) <= best + 1e-12).all()
 
 
+@pytest.mark.filterwarnings("ignore:EM stopped")
 @pytest.mark.equation("1.26")
 @given(
     seed=st.integers(0, 10_000),
@@ -580,6 +582,19 @@ def test_one_component_is_the_datas_gaussian() -> None:
     torch.testing.assert_close(model.Sigma[0], x.T.cov(correction=0))
 
 
+def test_em_says_whether_it_came_to_its_end() -> None:
+    x = torch.cat([torch.randn(50, 2, generator=seeded()) + shift for shift in (0, 3)]).double()
+    with pytest.warns(UserWarning, match=r"EM stopped at max_iter = 2 while .* raise max_iter or tol") as record:
+        short = GaussianMixture.fit(x, 2, max_iter=2, generator=seeded())
+    assert [warning.filename for warning in record] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        long = GaussianMixture.fit(x, 2, generator=seeded())
+    assert (short.converged, long.converged, mixture().converged) == (False, True, None)
+    assert long.history[-1] - long.history[-2] < 1e-6 < long.history[-2] - long.history[-3]
+
+
+@pytest.mark.filterwarnings("ignore:EM stopped")
 def test_em_on_digits_with_pixels_that_never_vary() -> None:
     x = torch.from_numpy(load_digits().data / 16).float()
     model = GaussianMixture.fit(x, 10, max_iter=10, floor=1e-3, generator=seeded())

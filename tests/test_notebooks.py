@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import nbformat
@@ -37,7 +39,7 @@ def cells_of(path: Path, kind: str) -> list:
 
 def write_chapter(directory: Path, name: str, *code: str) -> None:
     cells = "".join(f"\n```{{code-cell}} ipython3\n{source}\n```\n" for source in code)
-    (directory / f"{name}.md").write_text(HEADER + PAIR + cells)
+    (directory / f"{name}.md").write_text(HEADER + PAIR + cells, encoding="utf-8")
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_committed_editions_are_what_the_source_gives(chapter: str, tmp_path: Pa
 
 def test_tables_of_contents_name_every_page_once(tmp_path: Path) -> None:
     for lang, text in notebooks.tables_of_contents().items():
-        assert (ROOT / "book" / lang / "_toc.yml").read_text() == text
+        assert (ROOT / "book" / lang / "_toc.yml").read_text(encoding="utf-8") == text
         listed = re.findall(r"(?:file|root): (\S+)", text)
         assert sorted(listed) == notebooks.chapters()
 
@@ -90,7 +92,7 @@ def test_notebook_is_clean(path: Path) -> None:
         assert cell.execution_count, "nbval compares only cells with an execution count"
         assert all(output.output_type != "error" for output in cell.outputs)
         assert all(output.get("name") != "stderr" for output in cell.outputs)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for trace in ("/home/", "/root/", "/Users/", "/tmp/", "site-packages", "ipykernel_", str(ROOT)):
         assert trace not in text, f"names a machine: {trace}"
 
@@ -113,7 +115,11 @@ def test_code_fits_the_column_of_the_site(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=named)
 def test_markdown_is_portable(path: Path) -> None:
-    texts = [path.read_text()] if path.suffix == ".md" else [cell.source for cell in cells_of(path, "markdown")]
+    texts = (
+        [path.read_text(encoding="utf-8")]
+        if path.suffix == ".md"
+        else [cell.source for cell in cells_of(path, "markdown")]
+    )
     for text in texts:
         assert not re.search(r"^\s*:::|^\s*```\s*\{|\{(cite|ref|eq|numref|doc)\}`", text, re.MULTILINE), text
 
@@ -128,7 +134,9 @@ def test_only_the_first_code_cell_installs(path: Path) -> None:
 
 
 def test_readers_get_the_release_that_the_package_names() -> None:
-    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    version = re.search(
+        r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    ).group(1)
     assert notebooks.repository()[1] == f"v{version}"
 
 
@@ -153,7 +161,7 @@ def test_changed_prose_keeps_the_outputs(sources: Path, capsys) -> None:
     notebooks.build("01-a", directory=sources)
     stamp = cells_of(sources.parent / "en" / "01-a.ipynb", "code")[1].outputs
     source = sources / "01-a.md"
-    source.write_text(source.read_text().replace("# One", "# The first"))
+    source.write_text(source.read_text(encoding="utf-8").replace("# One", "# The first"), encoding="utf-8")
     capsys.readouterr()
     assert notebooks.build("01-a", directory=sources)
     assert "executing" not in capsys.readouterr().out
@@ -226,7 +234,7 @@ def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None
     notebooks.build("01-a", directory=sources)
     before = (sources.parent / "ko" / "01-a.ipynb").read_bytes()
     write_chapter(sources, "01-a", "print('fine')", "x = 1\ny = x / 0")
-    line = (sources / "01-a.md").read_text().splitlines().index("y = x / 0") + 1
+    line = (sources / "01-a.md").read_text(encoding="utf-8").splitlines().index("y = x / 0") + 1
     with pytest.raises(notebooks.ChapterError, match=rf"^01-a\.md:{line}: code cell 3 failed: ZeroDivisionError"):
         notebooks.build("01-a", directory=sources)
     assert (sources.parent / "ko" / "01-a.ipynb").read_bytes() == before
@@ -235,7 +243,7 @@ def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None
 
 def test_syntax_error_is_named(sources: Path) -> None:
     write_chapter(sources, "01-a", "print('fine')", "x = = 1")
-    line = (sources / "01-a.md").read_text().splitlines().index("x = = 1") + 1
+    line = (sources / "01-a.md").read_text(encoding="utf-8").splitlines().index("x = = 1") + 1
     with pytest.raises(notebooks.ChapterError, match=rf"^01-a\.md:{line}: code cell 3 failed: SyntaxError"):
         notebooks.build("01-a", directory=sources)
 
@@ -249,8 +257,8 @@ def test_dead_kernel_is_one_line(sources: Path) -> None:
 def test_outputs_depend_on_the_modules_and_the_data_behind_them(tmp_path: Path, monkeypatch) -> None:
     package = tmp_path / "companion"
     package.mkdir()
-    (package / "model.py").write_text("from companion.data import load")
-    (package / "data.py").write_text("def load(): ...")
+    (package / "model.py").write_text("from companion.data import load", encoding="utf-8")
+    (package / "data.py").write_text("def load(): ...", encoding="utf-8")
     (package / "images.npz").write_bytes(b"\xff1")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import companion.model")])
@@ -295,15 +303,47 @@ def test_stderr_is_an_error_unless_the_cell_trains(sources: Path) -> None:
     ],
 )
 def test_wrong_language_is_refused(sources: Path, cell: str, message: str) -> None:
-    (sources / "01-a.md").write_text(HEADER + PAIR + cell)
+    (sources / "01-a.md").write_text(HEADER + PAIR + cell, encoding="utf-8")
     with pytest.raises(notebooks.ChapterError, match=message):
         notebooks.read("01-a", sources)
+
+
+@pytest.mark.parametrize("kind", ["mark", "letters", "line ends"])
+def test_the_same_chapter_comes_from_every_editor(sources: Path, kind: str) -> None:
+    """With a byte-order mark, as Windows writes it; with syllables in letters (NFD), as macOS may; with CRLF."""
+    cell = "\n```{code-cell} ipython3\nletters = '한글'\nprint(len(letters))\n```\n"
+    path = sources / "01-a.md"
+    path.write_text(HEADER + PAIR + cell, encoding="utf-8", newline="\n")
+    plain = notebooks.read("01-a", sources)
+    text = path.read_text(encoding="utf-8")
+    saved = {
+        "mark": b"\xef\xbb\xbf" + text.encode(),
+        "letters": unicodedata.normalize("NFD", text).encode(),
+        "line ends": text.replace("\n", "\r\n").encode(),
+    }[kind]
+    assert saved != path.read_bytes()
+    path.write_bytes(saved)
+    other = notebooks.read("01-a", sources)
+    assert [dict(c, id=None) for c in other.cells] == [dict(c, id=None) for c in plain.cells]
+    for lang, title in (("ko", "# 하나"), ("en", "# One")):
+        derived = notebooks.derive("01-a", lang, other)
+        assert derived == notebooks.derive("01-a", lang, plain)
+        assert json.loads(derived["01-a.ipynb"])["cells"][0]["source"][0].strip() == title
+    assert notebooks._line_of(other.cells[-1], path) == text[: text.index("letters =")].count("\n") + 1
+
+
+def test_what_is_derived_is_utf8_with_plain_line_ends(sources: Path) -> None:
+    path = sources / "new" / "01-a.md"
+    assert notebooks._write(path, "하나\nσ\n")
+    assert path.read_bytes() == "하나\nσ\n".encode()
+    assert not notebooks._write(path, "하나\nσ\n")
 
 
 def test_each_edition_gets_its_words_and_the_shared_formula(sources: Path) -> None:
     (sources / "01-a.md").write_text(
         HEADER + PAIR + "\n+++\n\n$$x \\tag{1.1}$$\n"
-        "\n```{code-cell} ipython3\n---\nmystnb:\n  image: {alt: {ko: 그림, en: figure}}\n---\nprint(1)\n```\n"
+        "\n```{code-cell} ipython3\n---\nmystnb:\n  image: {alt: {ko: 그림, en: figure}}\n---\nprint(1)\n```\n",
+        encoding="utf-8",
     )
     notebooks.build("01-a", directory=sources)
     for lang, title, alt in (("ko", "# 하나", "그림"), ("en", "# One", "figure")):
@@ -335,10 +375,10 @@ def test_widgets_keep_their_names_from_run_to_run(sources: Path) -> None:
     )
     notebooks.build("01-a", directory=sources)
     path = sources.parent / "ko" / "01-a.ipynb"
-    first = path.read_text()
+    first = path.read_text(encoding="utf-8")
     assert '"angle": 0.5' in first
     notebooks.build("01-a", directory=sources, force=True)
-    assert path.read_text() == first
+    assert path.read_text(encoding="utf-8") == first
 
 
 def test_command_names_what_it_does_not_know() -> None:

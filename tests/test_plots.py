@@ -37,10 +37,29 @@ def test_images_are_clipped_and_missing_pixels_stay_missing() -> None:
     matplotlib.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("x", [torch.zeros(4), torch.zeros(0, 4), torch.zeros(2, 5), torch.zeros(2, 2, 2)])
-def test_what_is_no_set_of_square_images_is_refused(x: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"x must hold flat square images, shape \(n, side²\)"):
+@pytest.mark.parametrize("shape", [(2, 18, 32), (2, 1, 18, 32), (2, 5, 1), (2, 2, 2)])
+def test_images_keep_their_shape(shape: tuple[int, ...]) -> None:
+    """18·32 = 24², but the images are not square."""
+    x = torch.rand(shape)
+    figure = plots.show_images(x, columns=2)
+    for axis, image in zip(figure.axes, x, strict=True):
+        assert axis.images[0].get_array().tolist() == image.reshape(shape[-2:]).tolist()
+    matplotlib.pyplot.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(4), r"x must have shape \(n, …\), not shape \(4,\)"),
+        (torch.zeros(0, 4), "x is empty"),
+        (torch.zeros(2, 5), r"an image must have shape .* got \(5,\)"),
+        (torch.zeros(2, 3, 8, 8), r"an image must have shape .* got \(3, 8, 8\)"),
+    ],
+)
+def test_what_is_no_set_of_grey_images_is_refused(x: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         plots.show_images(x)
+    assert not matplotlib.pyplot.get_fignums()
 
 
 def test_shares_of_variance_are_stacked_up_to_one() -> None:

@@ -586,6 +586,7 @@ def search(visit, server: str, lang: str, query: str) -> list[str]:
         ("ko", "잠재 변수"),
         ("ko", "잠재변수는"),
         ("ko", "변수"),
+        ("ko", "\u1112\u116a\u11a8\u1105\u1172\u11af"),  # 확률, its letters apart
         ("en", "probability"),
         ("en", "latent"),
     ],

@@ -239,6 +239,76 @@ def test_the_average_is_that_of_the_recorded_weights(decay):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_decay_averages_the_statistics_of_batch_norm_with_the_weights():
+    """As recorded, so that those of the last weights alone are 20 standard errors away; integers stay the last ones."""
+    decay, recorded, model = 0.9, [], Regression()
+    for steps in range(1, 13):
+        raw = Regression()
+        train(raw, steps=steps, lr=0.1)
+        recorded.append(torch.cat([raw.body[0].running_mean, raw.body[0].running_var]))
+    train(model, steps=12, lr=0.1, ema=decay)
+    share = torch.tensor([decay ** (12 - s) for s in range(1, 13)])
+    expected = (share[:, None] / share.sum() * torch.stack(recorded)).sum(0)
+    found = torch.cat([model.body[0].running_mean, model.body[0].running_var])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found - recorded[-1]).norm() > 0.1 * found.norm()
+    assert model.body[0].num_batches_tracked == 12
+
+
+def test_averaged_statistics_belong_to_the_averaged_weights(tmp_path):
+    """They are nearer to the data's statistics under these weights than the statistics of the last weights are."""
+
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.norm, self.last = nn.Linear(D, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
+
+        def loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return (self.last(self.norm(self.first(x)).tanh())[:, 0] - y).square().mean()
+
+    model, path = Centred(), tmp_path / "run.safetensors"
+    x, y = make_data(600)
+    train(model, x, y, steps=300, lr=0.05, ema=0.98, checkpoint=path)
+    with torch.no_grad():
+        truth = model.first(x).mean(0)
+    last = load_file(path)["model.norm.running_mean"]
+    assert (model.norm.running_mean - truth).norm() < 0.5 * (last - truth).norm()
+
+
+def test_constant_buffers_stay_and_a_mask_of_infinities_is_no_average():
+    model = Regression()
+    model.register_buffer("mask", torch.full((2, 2), -math.inf).triu(1))
+    model.register_buffer("B", torch.randn(5))
+    before = state_of(model)
+    train(model, ema=0.9)
+    assert torch.equal(model.mask, before["mask"])
+    assert torch.equal(model.B, before["B"])
+
+
+def test_each_player_has_its_own_rate():
+    """As two optimisers of PyTorch with two rates, bit for bit, a schedule on both."""
+    rates, ours, theirs = {"critic": 3e-2, "actor": 1e-3}, Players(), Players()
+    train(ours, steps=40, lr=rates, schedule="linear")
+    torch.manual_seed(0)
+    critic, actor = theirs.objectives()
+    (x, y), batch = make_data(), 0
+    optimizers = [torch.optim.AdamW(o.parameters, weight_decay=0.0, fused=True) for o in (critic, actor)]
+    for step in range(40):
+        for objective, optimizer in zip((critic, actor), optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = rates[objective.name] * (1 - step / 40)
+            for _ in range(objective.turns):
+                rows = epoch_order(N, 0, batch // 3)[16 * (batch % 3) : 16 * (batch % 3) + 16]
+                theirs.zero_grad()
+                objective.loss(x[rows], y[rows]).backward()
+                optimizer.step()
+                batch += 1
+    assert_same(ours.state_dict(), theirs.state_dict())
+    same = Players()
+    train(same, steps=40, lr=1e-3, schedule="linear")
+    assert not torch.equal(same.critic[0].weight, ours.critic[0].weight)
+
+
 def test_training_learns_and_says_what_happened():
     model, (x, y) = mlp(D, 32, 1), make_data(600)
     model.loss = lambda x, y: (model(x)[:, 0] - y).square().mean()
@@ -497,6 +567,49 @@ def test_a_finished_run_is_only_read(tmp_path):
     assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("kind", [Regression, Players])
+@pytest.mark.parametrize("first", [12, 30])
+def test_more_steps_go_on_as_if_they_had_been_asked_for_at_once(tmp_path, kind, first):
+    """Past the end of 12 steps, and of 30 of which 12 were done; with more and with fewer steps than there."""
+    path, options = tmp_path / "run.safetensors", {"ema": 0.9, "warmup": 5, "clip_norm": 0.5}
+    whole, model, resumed = kind(), kind(), kind(seed=4)
+    expected = train(whole, steps=25, **options)
+    if first == 30:
+        at_call(model, 12 * (3 if kind is Players else 1), crash)
+    with pytest.raises(Crash) if first == 30 else contextlib.nullcontext():
+        train(model, steps=first, checkpoint=path, checkpoint_every=4, **options)
+    assert checkpoint.read(path)[1]["done"] == 12
+    history = train(resumed, steps=25, checkpoint=path, **options)
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert_same(history.losses, expected.losses)
+    assert checkpoint.read(path)[1]["done"] == 25
+    assert checkpoint.read(path)[1]["call"]["steps"] == 25
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_falling_schedule_says_how_to_go_on(tmp_path, schedule):
+    path, model = tmp_path / "run.safetensors", Regression()
+    train(model, checkpoint=path, schedule=schedule)
+    with pytest.raises(ValueError, match=r"steps is 30 there, 60 here.*if the schedule is constant.*load\(model, path"):
+        train(Regression(), steps=60, checkpoint=path, schedule=schedule)
+    fresh = Regression(seed=3)
+    load(fresh, path)  # the way on that the message names
+    assert len(train(fresh, steps=60, checkpoint=tmp_path / "more.safetensors", schedule=schedule).losses["loss"]) == 60
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model, fresh = Regression(), Regression(seed=1)
+    train(model, checkpoint="~/runs/run.safetensors")
+    assert (tmp_path / "runs" / "run.safetensors").is_file()
+    assert not (tmp_path / "~").exists()
+    load(fresh, "~/runs/run.safetensors")
+    assert_same(fresh.state_dict(), model.state_dict())
+    train(Regression(seed=2), checkpoint=Path("~") / "runs" / "run.safetensors")
+
+
 def test_a_checkpoint_is_safetensors_with_plain_values(tmp_path):
     path, model = tmp_path / "run.safetensors", Regression()
     train(model, checkpoint=path)
@@ -559,7 +672,7 @@ def test_an_objective_may_have_any_name(tmp_path, name):
     ("changes", "named"),
     [
         ({"lr": 2e-2}, r"lr is 0.01 there, 0.02 here"),
-        ({"steps": 31}, r"steps is 30 there, 31 here"),
+        ({"steps": 29}, r"steps is 30 there, 29 here"),
         ({"ema": 0.5, "clip_norm": 1.0}, r"clip_norm is None there, 1.0 here; ema is None there, 0.5 here"),
         ({"seed": 1}, "seed is 0 there, 1 here"),
         ({"precision": "bfloat16"}, "precision is float32 there, bfloat16 here"),
@@ -605,7 +718,7 @@ def test_a_damaged_or_foreign_file_is_one_clear_error_and_stays(tmp_path, conten
         labels = {"foreign": None, "labelled": {"format": "pt"}, "list": {"companion.training": "no json"}}
         save_file({"weight": torch.ones(3)}, path, metadata=labels[content])
     else:
-        path.write_text({"empty": "", "text": "my notes, not to be lost\n" * 50}[content])
+        path.write_text({"empty": "", "text": "my notes, not to be lost\n" * 50}[content], encoding="utf-8")
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"run.safetensors is damaged or no checkpoint of fit.*delete it"):
         train(Regression(), checkpoint=path)
@@ -615,7 +728,7 @@ def test_a_damaged_or_foreign_file_is_one_clear_error_and_stays(tmp_path, conten
 
 
 def test_a_folder_that_cannot_be_written_is_known_before_training(tmp_path):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     model = Regression()
     at_call(model, 0, crash)
     for path in (tmp_path / "file" / "run.safetensors", "/proc/run.safetensors"):
@@ -664,20 +777,19 @@ def test_a_disk_that_fills_later_keeps_the_last_checkpoint(tmp_path, monkeypatch
 
 # Checkpoints: kill -9
 
-#: Trains in a forked child that dies in the way the first argument names; prints what the file then holds.
+ENDS = ("random", "fsync", "half")
+LONG = {"steps": 40, "ema": 0.9, "clip_norm": 1.0, "schedule": "cosine"}
+
+#: Trains, for each way to die, in forked children that die in it; prints what the file holds after each life.
 KILLED = """
 import os, random, resource, signal, sys, time
 from pathlib import Path
-sys.path.insert(0, {here!r})
 import torch, torch._dynamo  # which every optimiser needs: imported once here, not in every life
 torch.set_num_threads(1)
 from companion import checkpoint
-from test_training import Players, train
+from test_training import ENDS, LONG, Players, train
 
-how, path = sys.argv[1], Path(sys.argv[2])
-options = dict(steps=120, ema=0.9, clip_norm=1.0, schedule="cosine", checkpoint=path, checkpoint_every=1)
-
-def child():
+def child(how, path):
     model = Players(seed=0 if not path.exists() else 5)
     writes = iter(range(10**6))
     if how == "fsync":  # dies with the whole file written, but not yet in its place
@@ -692,51 +804,58 @@ def child():
                 resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
             return content
         checkpoint.save = limited
-    train(model, **options)
+    train(model, checkpoint=path, checkpoint_every=1, **LONG)
 
 random.seed(1)
-done, longest, lives = 0, 0.1, 0
-while True:
-    pid = os.fork()
-    if pid == 0:
-        child()
-        os._exit(0)
-    lives += 1
-    if how == "random" and lives < 60:
-        time.sleep(random.uniform(0, longest))
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    before, done = done, checkpoint.read(path)[1]["done"] if path.exists() else 0
-    print(done, os.path.exists(str(path) + ".partial"), flush=True)
-    if status == 0:
-        break
-    assert os.WIFSIGNALED(status), status
-    if done == before:  # a slow machine needs longer lives
-        longest *= 1.5
+for how in ENDS:
+    path = Path(sys.argv[1]) / f"{how}.safetensors"
+    done, longest, lives, status = 0, 0.1, 0, None
+    while status != 0:
+        pid = os.fork()
+        if pid == 0:
+            child(how, path)
+            os._exit(0)
+        lives += 1
+        if how == "random" and lives < 20:
+            time.sleep(random.uniform(0, longest))
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        before, done = done, checkpoint.read(path)[1]["done"] if path.exists() else 0
+        print(how, done, os.path.exists(str(path) + ".partial"), flush=True)
+        assert status == 0 or os.WIFSIGNALED(status), status
+        if done == before:  # a slow machine needs longer lives
+            longest *= 1.5
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process that it forked")
-@pytest.mark.parametrize("how", ["random", "fsync", "half"])
-def test_a_run_killed_until_it_is_done_is_the_uninterrupted_one(tmp_path, how):
-    path, whole = tmp_path / "run.safetensors", Players()
-    expected = train(whole, steps=120, ema=0.9, clip_norm=1.0, schedule="cosine")
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED.format(here=str(Path(__file__).parent)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), how, str(path)]
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A folder with the checkpoint of each run, and its lives: (steps done, whether a part of a file was left)."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "killed.py").write_text(KILLED, encoding="utf-8")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    command = [sys.executable, str(folder / "killed.py"), str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
-    lives = [line.split() for line in run.stdout.splitlines()]
-    done = [int(life[0]) for life in lives]
-    assert done == sorted(done)  # a dead write never costs what an earlier one has saved
-    assert done[-1] == 120
-    assert len(lives) > 3
+    lines = [line.split() for line in run.stdout.splitlines()]
+    return folder, {end: [(int(done), left == "True") for how, done, left in lines if how == end] for end in ENDS}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process that it forked")
+@pytest.mark.parametrize("how", ENDS)
+def test_a_run_killed_until_it_is_done_is_the_uninterrupted_one(killed, how):
+    folder, lives = killed
+    done, left = zip(*lives[how], strict=True)
+    assert list(done) == sorted(done)  # a dead write never costs what an earlier one has saved
+    assert done[-1] == LONG["steps"]
+    assert len(done) > 3
     if how != "random":
-        assert all(left == "True" for _, left in lives[:-1])
-        assert done[:3] == [7, 15, 23]  # two writes, and when resumed one, make sure of the room; the tenth is lost
-    model = Players(seed=8)
-    history = train(model, steps=120, ema=0.9, clip_norm=1.0, schedule="cosine", checkpoint=path)
+        assert all(left[:-1])
+        assert done[:3] == (7, 15, 23)  # two writes, and when resumed one, make sure of the room; the tenth is lost
+    whole, model = Players(), Players(seed=8)
+    expected = train(whole, **LONG)
+    history = train(model, checkpoint=folder / f"{how}.safetensors", **LONG)
     assert_same(model.state_dict(), whole.state_dict())
     assert_same(history.losses, expected.losses)
 
@@ -942,9 +1061,13 @@ class Never(Players):
         (ValueError, "batch_size must be at least 1", lambda: train(Regression(), batch_size=0)),
         (ValueError, "lr must be positive and finite", lambda: train(Regression(), lr=0.0)),
         (ValueError, "lr must be positive and finite", lambda: train(Regression(), lr=math.nan)),
+        (ValueError, r"lr\['loss'\] must be positive", lambda: train(Regression(), lr={"loss": -1.0})),
+        (ValueError, r"each of the objectives \['loss'\]", lambda: train(Regression(), lr={"loss": 1e-2, "b": 1e-2})),
+        (ValueError, r"each of the objectives \['critic', 'actor'\]", lambda: train(Players(), lr={"actor": 1e-2})),
         (TypeError, "lr must be a number", lambda: train(Regression(), lr="1e-3")),
         (ValueError, "betas must be at least 0 and less than 1", lambda: train(Regression(), betas=(0.9, 1.0))),
         (ValueError, "betas must be two numbers", lambda: train(Regression(), betas=(0.9,))),
+        (ValueError, "betas must be two numbers", lambda: train(Regression(), betas=0.9)),
         (ValueError, "weight_decay must be at least 0", lambda: train(Regression(), weight_decay=-0.1)),
         (ValueError, r"schedule must be one of .*cosine.*, got 'step'", lambda: train(Regression(), schedule="step")),
         (ValueError, "warmup must be less than the 30 steps", lambda: train(Regression(), warmup=30)),
@@ -953,17 +1076,22 @@ class Never(Players):
         (ValueError, "ema must be at least 0 and less than 1", lambda: train(Regression(), ema=1.0)),
         (ValueError, "precision must be one of", lambda: train(Regression(), precision="half")),
         (ValueError, "seed must be at least 0", lambda: train(Regression(), seed=-1)),
+        (ValueError, r"seed must be less than 2\*\*64", lambda: train(Regression(), seed=2**64)),
         (ValueError, "checkpoint_every must be at least 1", lambda: train(Regression(), checkpoint_every=0)),
         (TypeError, "fit needs data", lambda: fit(Regression(), steps=3)),
-        (TypeError, "data must be torch.Tensors, not ndarray", lambda: train(Regression(), np.zeros((4, 3)))),
+        (TypeError, r"data\[0\] is a ndarray: use torch.as_tensor", lambda: train(Regression(), np.zeros((4, 3)))),
+        (TypeError, r"data\[1\] is a list", lambda: train(Regression(), make_data()[0], [1.0] * N)),
+        (TypeError, r"loss of Regression takes \(x, y\), and fit got 1 tensor of", lambda: train(Regression(), Y)),
+        (TypeError, "critic of Players .* got 3 tensors of", lambda: train(Players(), Y, Y, Y)),
+        (TypeError, "model is the class Regression, not an object", lambda: train(Regression)),
         (ValueError, r"equally many rows.*\(60, 3\), \(59,\)", lambda: train(Regression(), *make_data()[:1], Y[1:])),
         (ValueError, "at least one", lambda: train(Regression(), torch.zeros(0, 3))),
         (ValueError, "at least one", lambda: train(Regression(), torch.tensor(1.0))),
         (TypeError, r"loss\(\*batch\) or objectives\(\), and Linear has neither", lambda: train(nn.Linear(3, 1))),
         (TypeError, "model must be a torch.nn.Module, not str", lambda: train("model")),
-        (ValueError, "loss must be a scalar.*mean", lambda: train(Vector())),
-        (ValueError, "loss must be a scalar that depends on the weights", lambda: train(Constant())),
-        (ValueError, "loss must be a scalar", lambda: train(Silent())),
+        (ValueError, r"loss must be one number, .* not a tensor of shape \(16,\): use .mean", lambda: train(Vector())),
+        (ValueError, "loss must be one number, .* not NoneType", lambda: train(Silent())),
+        (ValueError, "loss does not depend on the weights: look for detach", lambda: train(Constant())),
         (ValueError, "critic trains parameters of another model", lambda: train(Borrowing())),
         (ValueError, "names that differ", lambda: train(Twins())),
         (ValueError, "critic has no parameters", lambda: train(Idle())),
@@ -974,6 +1102,35 @@ class Never(Players):
 def test_bad_input_is_named_with_a_remedy(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_switched_off_gradients_are_named(mode):
+    with mode():
+        made_inside = Regression()
+        with pytest.raises(RuntimeError, match=r"fit needs gradients: make the model and call fit outside"):
+            train(Regression())
+    if mode is torch.inference_mode:
+        with pytest.raises(RuntimeError, match="fit needs gradients"):
+            train(made_inside)
+
+
+def test_a_model_looks_at_all_the_data_once_before_the_first_step(tmp_path):
+    class Particular(Regression):
+        def check_data(self, *data: torch.Tensor) -> None:
+            seen.append(data)
+            if data[0].abs().max() > 100:
+                raise ValueError("x must be standardised")
+
+    (x, y), path, seen, model = make_data(), tmp_path / "run.safetensors", [], Particular()
+    at_call(model, 0, lambda: seen.append("first step"))
+    train(model, x, y)
+    assert torch.equal(seen[0][0], x)
+    assert torch.equal(seen[0][1], y)
+    assert seen[1:] == ["first step"]
+    with pytest.raises(ValueError, match="x must be standardised"):
+        train(Particular(), 1000 * x, y, checkpoint=path)
+    assert not path.exists()
 
 
 Y = make_data()[1]

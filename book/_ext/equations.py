@@ -58,7 +58,7 @@ def formulas(chapters: Path) -> list[Formula]:
     """Every tagged formula, in order of appearance."""
     found = []
     for path in sorted(chapters.glob("*.md")):
-        text = _without_code(path.read_text())
+        text = _without_code(path.read_text(encoding="utf-8-sig"))
         for block in re.finditer(r"\$\$(.+?)\$\$", text, re.DOTALL):
             for tag in TAG.finditer(block[1]):
                 tex = TAG.sub("", block[1]).strip()
@@ -87,14 +87,14 @@ def checks(tests: Path) -> list[Check]:
             visit(child, owner, path)
 
     for path in sorted(tests.rglob("*.py")):
-        visit(ast.parse(path.read_text()), None, path)
+        visit(ast.parse(path.read_text(encoding="utf-8-sig")), None, path)
     return found
 
 
 def references(chapters: Path) -> Iterator[tuple[str, str, int]]:
     """Every "(c.n)" in the prose, as (number, file name, line)."""
     for path in sorted(chapters.glob("*.md")):
-        text = _blank(r"\$\$.+?\$\$|\$[^$\n]+\$", _without_code(path.read_text()))
+        text = _blank(r"\$\$.+?\$\$|\$[^$\n]+\$", _without_code(path.read_text(encoding="utf-8-sig")))
         for match in REFERENCE.finditer(text):
             yield match[1], path.name, text[: match.start()].count("\n") + 1
 
@@ -106,7 +106,7 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     numbers = [formula.number for formula in listed]
     checked = checks(tests)
     for path in sorted(chapters.glob("*.md")):
-        tagged = len(TAG.findall(_without_code(path.read_text())))
+        tagged = len(TAG.findall(_without_code(path.read_text(encoding="utf-8-sig"))))
         if tagged != sum(formula.chapter == path.stem for formula in listed):
             found.append(f"{path.name}: a \\tag stands outside a displayed formula ($$ … $$)")
     following: dict[str, int] = defaultdict(int)
@@ -161,10 +161,10 @@ def _title(folder: Path, chapter: str) -> str:
     """The edition's title of a chapter."""
     notebook = folder / f"{chapter}.ipynb"
     if notebook.exists():
-        cells = json.loads(notebook.read_text())["cells"]
+        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     else:
-        text = (folder / f"{chapter}.md").read_text()
+        text = (folder / f"{chapter}.md").read_text(encoding="utf-8-sig")
     heading = re.search(r"(?m)^# (.+)$", text)
     return heading[1] if heading else chapter
 

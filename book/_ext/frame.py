@@ -228,9 +228,9 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
     copy = TEXTS[app.config.language]["copy"]
     if copy:
         script = static / "copybutton.js"
-        script.write_text(
-            script.read_text().replace("const messages = {", f"const messages = {{'{app.config.language}': {copy},")
-        )
+        text = script.read_text(encoding="utf-8")
+        text = text.replace("const messages = {", f"const messages = {{'{app.config.language}': {copy},")
+        script.write_text(text, encoding="utf-8", newline="\n")
     for pattern in ("**/*.map", "scripts/fontawesome.js*"):
         for path in static.glob(pattern):
             path.unlink()

@@ -2,6 +2,7 @@
 
 Korean attaches particles to nouns and writes compounds with or without spaces, so words are no units of search. The
 index holds the pairs of neighbouring syllables of each run of Hangul; a query loses its particle and is cut likewise.
+Both are composed first (NFC): file names of macOS, and text copied from them, hold the letters of a syllable apart.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gettext
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import sphinx.locale
@@ -24,12 +26,12 @@ ENDING = (
 )
 
 SPLIT = """
-var splitQuery = (query) => query.toLowerCase().match(/[가-힣]+|[\\p{L}\\p{N}_]+/gu)?.flatMap((word) => {
+var splitQuery = (query) => query.normalize("NFC").toLowerCase().match(WORD)?.flatMap((word) => {
   if (!/^[가-힣]{2,}$/.test(word)) return [word.replace(/[가-힣]+$/, "") || word];
   for (let stem = word; (stem = word.replace(/ENDING/, "")) !== word && stem.length > 1; word = stem);
   return Array.from({length: word.length - 1}, (_, i) => word.slice(i, i + 2));
 }) ?? [];
-""".replace("ENDING", ENDING)
+""".replace("ENDING", ENDING).replace("WORD", r"/[가-힣]+|[\p{L}\p{N}_]+/gu")
 
 
 class SearchKorean(SearchLanguage):
@@ -40,6 +42,7 @@ class SearchKorean(SearchLanguage):
     js_splitter_code = SPLIT
 
     def split(self, text: str) -> list[str]:
+        text = unicodedata.normalize("NFC", text)
         words = re.findall(rf"{HANGUL}+|[^\W가-힣]+", text)
         pairs = []
         for run in re.findall(rf"{HANGUL}+(?: {HANGUL}+)*", text):
@@ -109,7 +112,7 @@ def _speak_korean(app: Sphinx) -> None:
 
 def _extend_scripts(app: Sphinx, error: Exception | None) -> None:
     if error is None:
-        with (Path(app.outdir) / "_static" / "translations.js").open("a") as scripts:
+        with (Path(app.outdir) / "_static" / "translations.js").open("a", encoding="utf-8", newline="\n") as scripts:
             scripts.write(f"\nObject.assign(Documentation.TRANSLATIONS, {json.dumps(TEXTS)});\n")
 
 

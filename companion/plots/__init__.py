@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from companion.checks import check_tensor
+
 #: Okabe and Ito's palette, distinguishable with any colour vision. Use it in this order.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY = "#222222", "#8A8A8A"
@@ -46,20 +48,21 @@ def use_style() -> None:
 
 
 def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None, scale: float = 0.75) -> Figure:
-    """Draw flat square images in a grid, ink dark on white paper.
+    """Draw grey images in a grid, ink dark on white paper.
 
     Args:
-        x: images, shape (n, side²), values in [0, 1]; others are clipped, NaN is drawn as grey.
+        x: images, shape (n, height, width), (n, 1, height, width), or flat and square, (n, side²); values in [0, 1],
+            others are clipped, and NaN is drawn in blue.
         columns: images in a row.
         titles: a label above each image.
         scale: inches an image.
 
     Raises:
-        ValueError: if x is empty or its rows are no square images.
+        TypeError: if x is no tensor of float32 or float64.
+        ValueError: if x is empty or its rows are no grey images.
     """
-    if x.ndim != 2 or not len(x) or math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
-        raise ValueError(f"x must hold flat square images, shape (n, side²) with n ≥ 1, got {tuple(x.shape)}")
-    n = len(x)
+    images = [_image(row) for row in check_tensor("x", x, ndim=None)]
+    n = len(images)
     rows = math.ceil(n / columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * scale, rows * (scale + (0.32 if titles else 0))), squeeze=False
@@ -67,20 +70,31 @@ def show_images(x: Tensor, *, columns: int = 10, titles: list[str] | None = None
     for index, axis in enumerate(axes.flat):
         axis.axis("off")
         if index < n:
-            draw_image(axis, x[index])
+            draw_image(axis, images[index])
             if titles:
                 axis.set_title(titles[index], fontsize=14)
     return figure
 
 
 def draw_image(axis: Axes, x: Tensor) -> None:
-    """Draw one flat square image, shape (side²,), into `axis`."""
-    side = math.isqrt(x.numel())
-    image = x.detach().cpu().reshape(side, side)
+    """Draw one grey image, shape (height, width), (1, height, width), or flat and square, (side²,), into `axis`."""
+    image = _image(x).detach().cpu()
     axis.set_facecolor("#CFCFCF")
     colours = plt.get_cmap("gray_r").with_extremes(bad="#9FC5E8")
     axis.imshow(torch.clamp(image, 0, 1).numpy(), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
+
+
+def _image(x: Tensor) -> Tensor:
+    """A grey image as (height, width)."""
+    side = math.isqrt(x.numel())
+    if x.ndim == 1 and side**2 == len(x):
+        return x.reshape(side, side)
+    if x.ndim == 2 or (x.ndim == 3 and len(x) == 1):
+        return x.reshape(x.shape[-2:])
+    raise ValueError(
+        f"an image must have shape (height, width) or (1, height, width), or (side²,) if flat, got {tuple(x.shape)}"
+    )
 
 
 def node(axis: Axes, x: float, y: float, label: str, *, observed: bool = False) -> None:
