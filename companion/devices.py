@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -58,3 +58,15 @@ def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None 
     """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
     device = generator.device if generator else like.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block all modules are in evaluation mode; afterwards each is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

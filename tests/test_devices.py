@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from companion.devices import find_device, find_precision, global_generators, seeded
+from companion.devices import evaluating, find_device, find_precision, global_generators, seeded
 
 
 @pytest.fixture
@@ -101,3 +102,16 @@ def test_a_generator_decides_what_is_drawn_inside_and_nothing_outside():
     assert torch.equal(torch.get_rng_state(), before)
     draw(None)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_module_gets_back_the_mode_it_was_in_even_after_an_error():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
+    model[1][1].eval()
+    before = [module.training for module in model.modules()]
+    assert before == [True, True, True, True, False]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(KeyError), evaluating(model):
+        raise KeyError
+    assert [module.training for module in model.modules()] == before
