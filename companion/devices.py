@@ -54,12 +54,6 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
         yield
 
 
-def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
-    device = generator.device if generator else like.device
-    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
-
-
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside the block all modules are in evaluation mode; afterwards each is in the mode it was in."""
@@ -70,3 +64,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
+    device = generator.device if generator else like.device
+    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)

@@ -104,14 +104,17 @@ def test_a_generator_decides_what_is_drawn_inside_and_nothing_outside():
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_every_module_gets_back_the_mode_it_was_in_even_after_an_error():
-    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
-    model[1][1].eval()
-    before = [module.training for module in model.modules()]
-    assert before == [True, True, True, True, False]
-    with evaluating(model):
-        assert not any(module.training for module in model.modules())
-    assert [module.training for module in model.modules()] == before
-    with pytest.raises(KeyError), evaluating(model):
-        raise KeyError
-    assert [module.training for module in model.modules()] == before
+@pytest.mark.parametrize("end", ["normal", "error"])
+def test_evaluation_mode_lasts_for_a_block_and_each_module_goes_back_to_its_own(end):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
+    model[1][0].eval()  # such as a network that its user has frozen
+    before = {name: module.training for name, module in model.named_modules()}
+    assert len(set(before.values())) == 2
+    try:
+        with evaluating(model):
+            assert not any(module.training for module in model.modules())
+            if end == "error":
+                raise RuntimeError
+    except RuntimeError:
+        pass
+    assert {name: module.training for name, module in model.named_modules()} == before
