@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
             TypeError: if x is neither float32 nor float64.
             ValueError: if x has not the shape (n, …), or has entries that are NaN or infinite.
         """
-        check_tensor("x", x, ndim=None, finite=not x.is_meta)
+        check_tensor("x", x, ndim=None, finite=True)
 
     def encode(self, x: Tensor) -> Tensor:
         """The code z = f(x), shape (n, q)."""

@@ -146,12 +146,10 @@ def check_support(p: Distribution, x: Tensor) -> None:
     Raises:
         ValueError: if some are not.
     """
-    if x.is_meta:
-        return
     check_tensor("x", x, ndim=None, finite=True)
     while isinstance(p, Independent | Unfolded):
         p = p.base_dist
-    if constraints.is_dependent(type(p).support):
+    if x.is_meta or constraints.is_dependent(type(p).support):
         return
     try:
         support = p.support

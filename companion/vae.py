@@ -100,16 +100,17 @@ class VAE(nn.Module):
         return p if z.ndim == 2 else Unfolded(p, z.shape[:-1])
 
     def check_data(self, x: Tensor) -> None:
-        """Let data pass that the model can be trained on.
+        """Let data pass that the model can be trained on, wherever they are.
 
         Raises:
-            TypeError: if x is neither float32 nor float64.
+            TypeError: if x is neither float32 nor float64, or not of the type of the weights.
             ValueError: if x has not the shape (n, …), or entries that are NaN, infinite, or not in the support of
                 p(x | z), such as 0 to 255 for `bernoulli`.
         """
-        check_tensor("x", x, ndim=None)
+        check_tensor("x", x, ndim=None, finite=True)
         with torch.no_grad(), evaluating(self):
-            check_support(self.decode(self._origin[None]), x)
+            z = self.encode(x[:1].to(self._origin.device)).mean
+            check_support(self.decode(z), x)
 
     @evaluation
     def elbo_terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
