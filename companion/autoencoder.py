@@ -2,54 +2,99 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from companion.checks import check_int, check_tensor
+from companion.checks import check_alike, check_int, check_tensor
+from companion.devices import evaluation
 from companion.nets import mlp
+
+
+def first_checked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The loss of a model, which gives its first batch to `check_data` and takes all later ones as they are."""
+
+    @functools.wraps(loss)
+    def checked(self: nn.Module, *data: Tensor) -> Tensor:
+        if not self.checked:
+            self.check_data(*data)
+            self.checked = True
+        return loss(self, *data)
+
+    return checked
 
 
 class Autoencoder(nn.Module):
     """Two networks, z = f(x) and x̂ = g(z), that minimise |x − g(f(x))|², (3.1).
 
+    `encode`, `decode`, `loss` and the model itself run in the mode it is in; `reconstruct` and `interpolate` run in
+    evaluation mode.
+
     Args:
-        encoder: any module that maps x, shape (n, d), to z, shape (n, q).
-        decoder: any module that maps z back to x̂, shape (n, d).
+        encoder: any module that maps x, shape (n, …), to z, shape (n, q).
+        decoder: any module that maps z back to x̂, of the shape of x.
+
+    Raises:
+        TypeError: if encoder or decoder is no module; in the methods, if x is neither float32 nor float64, or not of
+            the encoder's type.
+        ValueError: in the methods, if encoder, decoder and data do not fit together.
     """
+
+    checked = False
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder = check_module("encoder", encoder)
+        self.decoder = check_module("decoder", decoder)
+
+    def check_data(self, x: Tensor) -> None:
+        """Let data pass that the model can be trained on.
+
+        Raises:
+            TypeError: if x is neither float32 nor float64.
+            ValueError: if x has not the shape (n, …), or has entries that are NaN or infinite.
+        """
+        check_tensor("x", x, ndim=None, finite=True)
 
     def encode(self, x: Tensor) -> Tensor:
         """The code z = f(x), shape (n, q)."""
-        return run("encoder", self.encoder, check_tensor("x", x))
+        check_alike("x", check_tensor("x", x, ndim=None), next(self.encoder.parameters(), x), "the model")
+        return run("encoder", self.encoder, x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """x̂ = g(z), shape (n, d)."""
+        """x̂ = g(z), shape (n, …)."""
         return run("decoder", self.decoder, z)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = g(f(x)), shape (n, d)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x̂ = g(f(x)), of the shape of x."""
         return self.decode(self.encode(x))
 
+    @first_checked
     def loss(self, x: Tensor) -> Tensor:
         """Mean over the rows of |x − g(f(x))|², (3.1), the squared error summed over the pixels.
 
         Raises:
             ValueError: if the decoder gives x̂ another shape than that of x.
         """
-        x_hat = self.reconstruct(x)
+        x_hat = self(x)
         if x_hat.shape != x.shape:
+            outputs = f"have {x.shape[1]} outputs" if x.ndim == 2 else f"give shape (n, {str(tuple(x.shape[1:]))[1:]}"
             raise ValueError(
-                f"decoder gives shape {tuple(x_hat.shape)} for x of shape {tuple(x.shape)}: "
-                f"its last layer must have {x.shape[1]} outputs"
+                f"decoder gives shape {tuple(x_hat.shape)} for x of shape {tuple(x.shape)}: its last layer must "
+                f"{outputs}"
             )
-        return (x - x_hat).square().sum(1).mean()
+        return (x - x_hat).square().flatten(1).sum(1).mean()
 
+    @evaluation
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x̂ = g(f(x)), of the shape of x."""
+        return self(x)
+
+    @evaluation
     def interpolate(self, a: Tensor, b: Tensor, n: int) -> Tensor:
-        """Decode n codes, evenly spaced on the line from f(a) to f(b); a and b have shape (d,), the result (n, d)."""
+        """Decode n codes, evenly spaced on the line from f(a) to f(b); a and b are one x each, the result n of them."""
         return self.decode(line(*self.encode(torch.stack([a, b])), n))
 
 
@@ -71,21 +116,43 @@ def deep_autoencoder(*sizes: int, activation: type[nn.Module] = nn.SiLU) -> Auto
     return Autoencoder(mlp(*sizes, activation=activation), mlp(*sizes[::-1], activation=activation))
 
 
+def check_module(name: str, module: nn.Module) -> nn.Module:
+    """The module itself.
+
+    Raises:
+        TypeError: if it is none, such as a class of modules.
+    """
+    if not isinstance(module, nn.Module):
+        what = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise TypeError(f"{name} must be a torch.nn.Module, not {what}")
+    return module
+
+
 def run(name: str, network: nn.Module, x: Tensor) -> Tensor:
     """The network's output in the type of x, whatever autocast made of it.
 
     Raises:
-        ValueError: if x does not fit the network.
+        TypeError: if the output is no tensor.
+        ValueError: if x does not fit the network, or the output has not as many rows as x.
     """
     try:
-        return network(x).to(x.dtype)
+        output = network(x)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise ValueError(f"{name} does not take {x.dtype} of shape {tuple(x.shape)} on {x.device}: {error}") from error
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"{name} must return a torch.Tensor, not {type(output).__name__}: join several by torch.cat((…), 1)"
+        )
+    if output.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"{name} gives shape {tuple(output.shape)} for {len(x)} rows: the first axis must be that of the rows"
+        )
+    return output.to(x.dtype)
 
 
 def line(start: Tensor, end: Tensor, n: int) -> Tensor:
-    """n points from start to end, evenly spaced, shape (n, q)."""
+    """n points from start to end, evenly spaced along a new first axis."""
     t = torch.linspace(0, 1, check_int("n", n), dtype=start.dtype, device=start.device)
-    return torch.lerp(start, end, t[:, None])
+    return torch.lerp(start, end, t.reshape(-1, *[1] * start.ndim))

@@ -58,7 +58,7 @@ def check_tensor(
         ndim: how many axes it must have; None: rows of any event shape, (n, …).
         columns: how many entries its last axis must have.
         empty: whether it may have no entries.
-        finite: whether entries that are NaN or infinite are refused.
+        finite: whether entries that are NaN or infinite are refused; those of a meta tensor are not known.
 
     Raises:
         TypeError: if it is no tensor, or neither float32 nor float64.
@@ -80,7 +80,7 @@ def check_tensor(
     if columns is not None and x.shape[-1] != columns:
         what = "columns" if ndim == 2 else "entries along its last axis"
         raise ValueError(f"{name} must have {columns} {what}, not shape {tuple(x.shape)}: reshape or select")
-    if finite and not x.isfinite().all():
+    if finite and not x.is_meta and not x.isfinite().all():
         raise ValueError(f"{name} has entries that are NaN or infinite: remove those rows")
     return x
 

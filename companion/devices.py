@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -83,3 +84,14 @@ def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None 
     """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
     device = generator.device if generator else like.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+
+def evaluation(method: Callable) -> Callable:
+    """The method of a model, run in evaluation mode; `__wrapped__` is the method in the mode that the model is in."""
+
+    @functools.wraps(method)
+    def evaluated(self: nn.Module, *args: object, **options: object) -> object:
+        with evaluating(self):
+            return method(self, *args, **options)
+
+    return evaluated

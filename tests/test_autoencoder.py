@@ -98,6 +98,56 @@ def test_interpolation_runs_straight_from_one_code_to_the_other(device):
     torch.testing.assert_close(path[2:3], model.decode(middle))
 
 
+def convolutional():
+    """For images 1×4×4, with a code of shape (2, 2, 2) and batch norm."""
+    return Autoencoder(
+        nn.Sequential(nn.Conv2d(1, 2, 2, 2), nn.BatchNorm2d(2)),
+        nn.Sequential(nn.SiLU(), nn.ConvTranspose2d(2, 1, 2, 2)),
+    )
+
+
+def test_images_give_what_the_same_networks_give_on_rows():
+    model, x = convolutional(), torch.randn(6, 1, 4, 4)
+    flat = Autoencoder(
+        nn.Sequential(nn.Unflatten(1, (1, 4, 4)), model.encoder), nn.Sequential(model.decoder, nn.Flatten())
+    )
+    torch.testing.assert_close(model.loss(x), flat.loss(x.flatten(1)))
+    torch.testing.assert_close(model.loss(x), sum((model(x)[i] - x[i]).square().sum() for i in range(6)) / 6)
+    history = fit(model, x, steps=20, lr=1e-2, precision="float32", device="cpu", progress=False).losses["loss"]
+    assert history[-1] < history[0]
+    torch.testing.assert_close(model.reconstruct(x).flatten(1), flat.reconstruct(x.flatten(1)))
+    path = model.interpolate(x[0], x[1], 5)
+    torch.testing.assert_close(path[[0, -1]], model.reconstruct(x[:2]))
+    torch.testing.assert_close(path.flatten(1), flat.interpolate(x[0].flatten(), x[1].flatten(), 5))
+
+
+def test_reconstructions_run_in_evaluation_mode_and_leave_the_modes():
+    model, x = convolutional(), 3 * torch.randn(6, 1, 4, 4) + 1
+    model.decoder.eval()
+    modes, norm = [module.training for module in model.modules()], model.encoder[1]
+    found = model.reconstruct(x), model.interpolate(x[0], x[1], 3)
+    assert norm.num_batches_tracked == 0
+    assert [module.training for module in model.modules()] == modes
+    assert not torch.equal(model(x), found[0])
+    assert norm.num_batches_tracked == 1
+    norm.reset_running_stats()
+    model.eval()
+    for a, b in zip(found, (model(x), model.interpolate(x[0], x[1], 3)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_only_the_first_batch_is_checked():
+    model, x = linear_autoencoder(6, 2), torch.randn(4, 6)
+    assert model.loss(x).isfinite()
+    assert model.loss(x / 0).isnan()
+
+
+def test_nothing_waits_for_the_device():
+    model, x = convolutional().to("meta"), torch.zeros(4, 1, 4, 4, device="meta")
+    model.loss(x).backward()
+    assert model.reconstruct(x).shape == model.interpolate(x[0], x[1], 4).shape == x.shape
+
+
 def test_without_bias_zero_stays_zero():
     model = linear_autoencoder(6, 2, bias=False)
     assert not model.reconstruct(torch.zeros(1, 6)).any()
@@ -124,6 +174,25 @@ def test_networks_that_do_not_fit(encoder, decoder, message):
         Autoencoder(encoder, decoder).loss(torch.randn(4, 6))
 
 
+def test_an_image_that_does_not_fit_is_named_by_its_shape():
+    model = Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 3, 2)))
+    with pytest.raises(ValueError, match=r"its last layer must give shape \(n, 1, 2, 3\)"):
+        model.loss(torch.zeros(4, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "error", "message"),
+    [
+        (nn.Linear, nn.Linear(2, 6), TypeError, r"encoder must be a torch\.nn\.Module, not the class Linear"),
+        (nn.LSTM(6, 2), nn.Linear(2, 6), TypeError, r"encoder must return a torch\.Tensor, not tuple"),
+        (nn.Flatten(0), nn.Linear(24, 6), ValueError, r"encoder gives shape \(24,\) for 4 rows"),
+    ],
+)
+def test_networks_of_another_kind(encoder, decoder, error, message):
+    with pytest.raises(error, match=message):
+        Autoencoder(encoder, decoder).loss(torch.randn(4, 6))
+
+
 def test_a_lack_of_memory_is_not_taken_for_a_wrong_shape():
     def full(x):
         raise torch.OutOfMemoryError("full")
@@ -141,7 +210,8 @@ def test_a_lack_of_memory_is_not_taken_for_a_wrong_shape():
         (torch.zeros(6), ValueError, "x must have shape"),
         (torch.zeros(0, 6), ValueError, "x is empty"),
         (np.zeros((4, 6)), TypeError, r"x must be a torch\.Tensor"),
-        (torch.zeros(4, 6, dtype=torch.float64), ValueError, "encoder does not take torch.float64"),
+        (torch.zeros(4, 6, dtype=torch.float64), TypeError, "x is torch.float64, the model torch.float32"),
+        (torch.full((4, 6), torch.nan), ValueError, "x has entries that are NaN or infinite"),
     ],
 )
 def test_bad_data(x, error, message):

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal, kl_divergence
-from torch.nn import functional as F
 
 from companion import data, vae
+from companion.devices import evaluating
 from companion.latent import importance
-from companion.likelihoods import Gaussian, GreyLevels, bernoulli, categorical
+from companion.likelihoods import Gaussian, bernoulli, categorical
 from companion.nets import mlp
 from companion.ppca import PPCA
 from companion.training import fit
@@ -266,93 +266,11 @@ def test_trained_linear_vae_reaches_ppca():
 # Likelihoods
 
 
-def test_bernoulli_is_minus_the_binary_cross_entropy():
-    logits, x = 5 * torch.randn(4, 6, dtype=torch.float64), torch.rand(4, 6, dtype=torch.float64)
-    expected = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
-    torch.testing.assert_close(bernoulli(logits).log_prob(x), expected)
-    torch.testing.assert_close(
-        bernoulli(logits).log_prob(x), -F.binary_cross_entropy(logits.sigmoid(), x, reduction="none").sum(1)
-    )
-    torch.testing.assert_close(bernoulli(logits).mean, 1 / (1 + (-logits).exp()))
-
-
-def test_bernoulli_of_a_grey_image_is_an_expectation_over_binary_ones():
-    logits, x = torch.randn(3, dtype=torch.float64), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
-    binary = torch.cartesian_prod(*(torch.tensor([0.0, 1.0], dtype=torch.float64),) * 3)
-    weight = torch.where(binary > 0, x, 1 - x).prod(1)
-    expected = (weight * bernoulli(logits).log_prob(binary)).sum()
-    torch.testing.assert_close(bernoulli(logits).log_prob(x), expected)
-
-
-@pytest.mark.parametrize("sigma2", [0.3, torch.tensor([0.1, 0.2, 0.4])])
-def test_gaussian_is_the_dense_gaussian(sigma2):
-    mean, x = torch.randn(4, 3), torch.randn(4, 3)
-    covariance = (torch.as_tensor(sigma2) * torch.ones(3)).diag()
-    torch.testing.assert_close(Gaussian(sigma2)(mean).log_prob(x), MultivariateNormal(mean, covariance).log_prob(x))
-
-
-def test_gaussian_keeps_the_type_of_the_mean():
-    mean = torch.zeros(4, 3)
-    assert Gaussian(torch.ones(3, dtype=torch.float64))(mean).log_prob(mean).dtype == torch.float32
-
-
-@pytest.mark.parametrize("shape", [(), (3,)])
-def test_best_sigma2_is_the_mean_squared_error(shape):
-    mean, x = torch.randn(40, 3, dtype=torch.float64), torch.randn(40, 3, dtype=torch.float64)
-    x[:, 0] *= 3
-    error = (x - mean).square()
-    best = error.mean() if shape == () else error.mean(0)
-    likelihood = Gaussian(best)
-    (gradient,) = torch.autograd.grad(likelihood(mean).log_prob(x).mean(), [likelihood.log_sigma2])
-    assert gradient.shape == shape
-    assert gradient.abs().max() < 1e-12
-    for factor in (0.9, 1.1):
-        assert Gaussian(best * factor)(mean).log_prob(x).mean() < likelihood(mean).log_prob(x).mean()
-
-
 def test_gaussian_can_be_held():
     model = make_vae(Gaussian(0.25).requires_grad_(False), dtype=torch.float32)
     x = torch.rand(50, 6)
     fit(model, x, steps=3, device="cpu", progress=False)
     assert model.likelihood.sigma2.item() == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("K", [2, 17])
-def test_categorical_is_minus_the_cross_entropy(K):
-    output, level = 3 * torch.randn(4, 6 * K), torch.randint(K, (4, 6))
-    p = categorical(K)(output)
-    expected = -F.cross_entropy(output.reshape(4, 6, K).movedim(2, 1), level, reduction="none").sum(1)
-    torch.testing.assert_close(p.log_prob(level / (K - 1)), expected)
-
-
-def test_categorical_moments_and_samples():
-    p = categorical(5)(torch.randn(30))
-    draws = p.sample((20_000,))
-    assert draws.shape == (20_000, 6)
-    assert set(draws.unique().tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
-    within(draws, p.mean)
-    within((draws - p.mean).square(), p.variance)
-
-
-def test_categorical_gives_no_density_to_what_is_no_grey_level():
-    p = categorical(3)(torch.zeros(2, 6))
-    x = torch.tensor([[0.0, 0.5], [0.3, 1.0]])
-    assert p.log_prob(x).tolist() == [pytest.approx(-2 * math.log(3)), -math.inf]
-    for wrong in (16.0, -1.0, math.nan, math.inf):
-        assert p.log_prob(torch.tensor([[wrong, 0.0], [0.0, wrong]])).tolist() == [-math.inf] * 2
-
-
-def test_all_digits_are_grey_levels():
-    x = data.digits()[0]
-    p = GreyLevels(torch.zeros(64, 17))
-    torch.testing.assert_close(p.log_prob(x), torch.full((len(x),), -64 * math.log(17.0)))
-
-
-@torch.no_grad()
-def test_one_pixel_mass_sums_to_one():
-    levels = torch.linspace(0, 1, 17)[:, None]
-    p = categorical(17)(torch.randn(17))
-    torch.testing.assert_close(p.log_prob(levels).logsumexp(0).item(), 0.0, rtol=0, atol=1e-5)
 
 
 def test_any_distribution_can_be_the_likelihood(x):
@@ -494,6 +412,315 @@ def test_memory_does_not_grow_with_k():
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 100e6
 
 
+# Images
+
+
+class TwoHeads(nn.Module):
+    """An encoder with one linear layer for the mean and one for the log variance."""
+
+    def __init__(self, d, q):
+        super().__init__()
+        self.mean, self.log_variance = nn.Linear(d, q), nn.Linear(d, q)
+
+    def forward(self, x):
+        return torch.cat([self.mean(x), self.log_variance(x)], 1)
+
+
+def convolutional(likelihood, channels=1, q=3):
+    """Encoder and decoder of images 1×16×16, batch norm and dropout in both; `channels` of the decoder's outputs."""
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 4, 4, 2, 1), nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(256, 2 * q)
+    )
+    decoder = nn.Sequential(
+        nn.Linear(q, 64),
+        nn.Unflatten(1, (4, 4, 4)),
+        nn.BatchNorm2d(4),
+        nn.SiLU(),
+        nn.Dropout(0.1),
+        nn.ConvTranspose2d(4, 4, 4, 2, 1),
+        nn.SiLU(),
+        nn.ConvTranspose2d(4, channels, 4, 2, 1),
+    )
+    return VAE(encoder, decoder, likelihood)
+
+
+def flattened(model, levels=None):
+    """The same networks around rows of 256 pixels; the levels of a pixel go side by side."""
+    arrange = nn.Flatten() if levels is None else nn.Sequential(nn.Flatten(2), Transpose(), nn.Flatten())
+    encoder, decoder = nn.Sequential(nn.Unflatten(1, (1, 16, 16)), model.encoder), nn.Sequential(model.decoder, arrange)
+    likelihood = model.likelihood
+    if isinstance(likelihood, Gaussian) and likelihood.log_sigma2.ndim:
+        likelihood = Gaussian(likelihood.sigma2.detach().flatten())
+    return VAE(encoder, decoder, likelihood, latent_dim=model.latent_dim)
+
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+IMAGES = {
+    "bernoulli": (lambda: bernoulli, None),
+    "gaussian": (lambda: Gaussian(0.1), None),
+    "gaussian per pixel": (lambda: Gaussian(torch.linspace(0.1, 1, 256).reshape(1, 16, 16)), None),
+    "categorical": (lambda: categorical(5), 5),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """32 syllables, 1×16×16, in five grey levels."""
+    x = data.hangul(16).x[::349].reshape(-1, 1, 16, 16)[:32]
+    return (x * 4).round() / 4
+
+
+@pytest.fixture(params=IMAGES)
+def trained(request, images):
+    """A convolutional VAE after a few steps, and the same model on rows."""
+    likelihood, levels = IMAGES[request.param]
+    torch.manual_seed(0)
+    model = convolutional(likelihood(), levels or 1)
+    history = fit(model, images, steps=12, batch_size=16, lr=1e-2, precision="float32", device="cpu", progress=False)
+    losses = history.losses["loss"]
+    assert losses[-3:].mean() < losses[:3].mean()
+    return model.train(), flattened(model, levels).train()
+
+
+def test_a_convolutional_vae_has_the_values_of_the_same_model_on_rows(trained, images):
+    model, flat = trained
+    rows = images.flatten(1)
+    for image, row in (
+        (model.elbo_terms(images, generator=generator_on("cpu")), flat.elbo_terms(rows, generator=generator_on("cpu"))),
+        ([model.elbo(images, generator=generator_on("cpu"))], [flat.elbo(rows, generator=generator_on("cpu"))]),
+        (
+            [model.importance_bound(images, 7, generator=generator_on("cpu"))],
+            [flat.importance_bound(rows, 7, generator=generator_on("cpu"))],
+        ),
+    ):
+        for a, b in zip(image, row, strict=True):
+            assert a.shape == (32,)
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-3)
+    a, b = images[:2]
+    for image, row in (
+        (model.reconstruct(images), flat.reconstruct(rows)),
+        (model.interpolate(a, b, 5), flat.interpolate(a.flatten(), b.flatten(), 5)),
+    ):
+        assert image.shape[1:] == (1, 16, 16)
+        torch.testing.assert_close(image.flatten(1), row, rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolutional_loss_is_that_of_the_same_model_on_rows(trained, images):
+    values = []
+    for model, x in zip(trained, (images, images.flatten(1)), strict=True):
+        torch.manual_seed(3)  # of dropout, too
+        values.append(model.loss(x))
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-3)
+
+
+def test_samples_of_a_convolutional_vae(trained):
+    model, flat = trained
+    x = model.sample(500, generator=generator_on("cpu"))
+    assert x.shape == (500, 1, 16, 16)
+    model.check_data(x.clamp(0, 1) if isinstance(model.likelihood, Gaussian) else x)
+    with torch.no_grad(), evaluating(model):
+        mean = model.decode(model.prior().sample((500,))).mean
+    difference = x.mean((1, 2, 3)) - mean.mean((1, 2, 3))
+    assert difference.mean().abs() < 5 * difference.std() / 500**0.5
+    assert flat.sample(3).shape == (3, 256)
+
+
+@torch.no_grad()
+def test_the_importance_bound_of_images_agrees_with_a_loop(trained, images, monkeypatch):
+    """Every z by itself through the networks; the blocks are smaller than k."""
+    model, _ = trained
+    monkeypatch.setattr(vae, "BLOCK", 64)
+    bound = model.importance_bound(images, 5, generator=generator_on("cpu"))
+    with evaluating(model):
+        q, p_z = model.encode(images), Normal(0.0, 1.0)
+        noise = generator_on("cpu")
+        eps = torch.cat([torch.randn(len(block), 32, 3, generator=noise) for block in torch.arange(5).split(2)])
+        log_w = torch.empty(5, 32)
+        for i in range(5):
+            for j in range(32):
+                z = q.mean[j] + q.stddev[j] * eps[i, j]
+                log_p = model.likelihood(model.decoder(z[None])).log_prob(images[j : j + 1])[0]
+                log_w[i, j] = log_p + p_z.log_prob(z).sum() - Normal(q.mean[j], q.stddev[j]).log_prob(z).sum()
+    torch.testing.assert_close(bound, log_w.logsumexp(0) - math.log(5), rtol=1e-4, atol=1e-2)
+
+
+@torch.no_grad()
+def test_decoder_and_likelihood_see_one_batch_axis():
+    """A likelihood that splits mean and log variance along axis 1, as torch users write it."""
+    seen = []
+
+    def split(output):
+        seen.append(output.shape)
+        mean, log_variance = output.chunk(2, dim=1)
+        return Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
+
+    model, x = make_vae(split, 12), torch.rand(5, 6, dtype=torch.float64)
+    z = torch.randn(4, 5, 2, dtype=torch.float64)
+    p = model.decode(z)
+    assert seen == [(20, 12)]
+    assert (p.batch_shape, p.event_shape) == ((4, 5), (6,))
+    for i in range(4):
+        each = model.decode(z[i])
+        torch.testing.assert_close(p.log_prob(x)[i], each.log_prob(x))
+        torch.testing.assert_close(p.mean[i], each.mean)
+        torch.testing.assert_close(p.variance[i], each.variance)
+    one = model.decode(z[0, 0])
+    torch.testing.assert_close(one.log_prob(x[0]), p.log_prob(x)[0, 0])
+    draws = p.sample((3000,))
+    assert draws.shape == (3000, 4, 5, 6)
+    within(draws, p.mean, 5)
+
+
+# Modes
+
+
+def states(model):
+    return [module.training for module in model.modules()], {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def all_that_evaluates(model, x):
+    return {
+        "elbo": lambda: model.elbo(x, generator=generator_on("cpu")),
+        "elbo_terms": lambda: torch.stack(model.elbo_terms(x, generator=generator_on("cpu"))),
+        "importance_bound": lambda: model.importance_bound(x, 3, generator=generator_on("cpu")),
+        "sample": lambda: model.sample(1, generator=generator_on("cpu")),
+        "reconstruct": lambda: model.reconstruct(x[:1]),
+        "interpolate": lambda: model.interpolate(x[0], x[1], 3),
+    }
+
+
+@pytest.mark.parametrize("name", all_that_evaluates(None, None))
+def test_bounds_and_samples_run_in_evaluation_mode_and_leave_the_modes(name, images):
+    model = convolutional(Gaussian(0.1))
+    model.encoder[1].eval()  # a layer that its user has frozen
+    modes, weights = states(model)
+    assert len(set(modes)) == 2
+    in_training = all_that_evaluates(model, images)[name]()
+    after = states(model)
+    assert after[0] == modes
+    assert all(torch.equal(after[1][key], weights[key]) for key in weights)
+    model.eval()
+    torch.testing.assert_close(in_training, all_that_evaluates(model, images)[name](), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", all_that_evaluates(None, None))
+def test_the_modes_come_back_after_an_error(name, images):
+    model = convolutional(lambda mean: 1 / 0)
+    model.encoder[1].eval()
+    modes = states(model)[0]
+    with pytest.raises(ZeroDivisionError):
+        all_that_evaluates(model, images)[name]()
+    assert states(model)[0] == modes
+
+
+def test_the_loss_runs_in_training_mode(images):
+    model = convolutional(Gaussian(0.1))
+    torch.manual_seed(4)
+    loss = model.loss(images)
+    assert model.encoder[1].num_batches_tracked == 1
+    torch.manual_seed(4)
+    assert loss != -model.elbo(images).mean()
+    model.eval()
+    torch.manual_seed(4)
+    loss = model.loss(images)
+    torch.manual_seed(4)
+    torch.testing.assert_close(loss, -model.elbo(images).mean())
+    assert model.encoder[1].num_batches_tracked == 1
+
+
+def test_gradients_pass_through_the_bounds_in_evaluation_mode(images):
+    model = convolutional(Gaussian(0.1))
+    weight = model.encoder[0].weight
+
+    def gradient(bound):
+        return torch.autograd.grad(bound(images, generator=generator_on("cpu")).mean(), weight)[0]
+
+    bounds = model.elbo, lambda x, generator: model.importance_bound(x, 2, generator=generator)
+    found = [gradient(bound) for bound in bounds]
+    model.eval()
+    for value, bound in zip(found, bounds, strict=True):
+        assert value.abs().max() > 0
+        torch.testing.assert_close(value, gradient(bound), rtol=0, atol=0)
+
+
+def test_the_model_itself_reconstructs_in_its_own_mode(images):
+    model = convolutional(bernoulli)
+    torch.manual_seed(0)
+    assert not torch.equal(model(images), model.reconstruct(images))
+    model.eval()
+    assert torch.equal(model(images), model.reconstruct(images))
+
+
+# Data that a likelihood does not take
+
+SCALES = {
+    "-1 to 1": (
+        bernoulli,
+        6,
+        lambda x: 2 * x - 1,
+        r"from -1 to 1; bernoulli takes values between 0 and 1: use \(x \+ 1",
+    ),
+    "0 to 255": (bernoulli, 6, lambda x: 255 * x, "from 0 to 255; bernoulli takes values between 0 and 1: use x / 255"),
+    "NaN": (lambda mean: Gaussian(0.1)(mean), 6, lambda x: x / x, "x has entries that are NaN or infinite"),
+    "levels": (
+        categorical(6),
+        36,
+        lambda x: x,
+        r"categorical\(6\) takes the grey levels 0, 1/5, …, 1: x has 3 different",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_data_on_another_scale_are_named(name, x):
+    likelihood, outputs, scale, message = SCALES[name]
+    model, wrong = make_vae(likelihood, outputs), scale(x)
+    for method in (model.check_data, model.loss, model.loss, model.elbo, lambda x: model.importance_bound(x, 2)):
+        with pytest.raises(ValueError, match=message):
+            method(wrong)
+    with pytest.raises(ValueError, match=message):
+        fit(model, wrong, steps=1, device="cpu", precision="float32", progress=False)
+
+
+def test_only_the_first_batch_of_the_loss_is_checked(x, monkeypatch):
+    model, calls = make_vae(), []
+    monkeypatch.setattr(vae, "check_support", lambda p, x: calls.append(len(x)))
+    for rows in (3, 5, 5):
+        model.loss(x[:rows])
+    assert calls == [3]
+    model.elbo(x)
+    model.importance_bound(x[:2], 3)
+    assert calls == [3, 5, 2]
+
+
+# Devices without hardware
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_nothing_waits_for_the_device(name):
+    """A meta tensor has no values: whoever asks for one fails, and so does a mixture of devices."""
+    likelihood, levels = IMAGES[name]
+    model = convolutional(likelihood(), levels or 1).to("meta")
+    x = torch.zeros(4, 1, 16, 16, device="meta")
+    model.loss(x).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    for bound in (*model.elbo_terms(x), model.elbo(x), model.importance_bound(x, 3)):
+        assert (bound.shape, bound.device.type) == ((4,), "meta")
+    for made in (model.sample(4), model.reconstruct(x), model.interpolate(x[0], x[1], 4)):
+        assert (made.shape, made.device.type) == ((4, 1, 16, 16), "meta")
+
+
+@pytest.mark.parametrize(("decoder", "dtype"), [(mlp(2, 6), torch.float32), (nn.Identity(), torch.float64)])
+def test_a_model_of_networks_that_are_on_a_device_is_there_too(decoder, dtype):
+    encoder = mlp(6, 4).to("meta", dtype)
+    model = VAE(encoder, decoder.to("meta", dtype), bernoulli)
+    assert (model.prior().mean.device.type, model.prior().mean.dtype) == ("meta", dtype)
+
+
 # What does not fit
 
 
@@ -505,7 +732,14 @@ def test_memory_does_not_grow_with_k():
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": -1.0}, "beta must be at least 0"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": math.nan}, "beta must be at least 0"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"latent_dim": 0}, "latent_dim must be at least 1"),
-        (mlp(6, 4), mlp(2, 6), bernoulli, {"latent_dim": 3}, "encoder gives shape .* 6 outputs"),
+        (
+            mlp(6, 4),
+            mlp(2, 6),
+            bernoulli,
+            {"latent_dim": 3},
+            r"encoder gives shape \(5, 4\) .* not \(5, 6\), mean and log",
+        ),
+        (TwoHeads(6, 4), mlp(4, 6), bernoulli, {}, r"shape \(5, 8\) .* not \(5, 4\), .* name latent_dim = q"),
         (mlp(6, 4), mlp(3, 6), bernoulli, {}, "decoder does not take"),
         (mlp(5, 4), mlp(2, 6), bernoulli, {}, "encoder does not take"),
         (mlp(6, 4), mlp(2, 5), bernoulli, {}, r"event shape \(5,\)"),
@@ -518,6 +752,21 @@ def test_memory_does_not_grow_with_k():
 def test_parts_that_do_not_fit(encoder, decoder, likelihood, options, message):
     with pytest.raises(ValueError, match=message):
         VAE(encoder, decoder, likelihood, **options).loss(torch.rand(5, 6))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "likelihood", "message"),
+    [
+        (nn.Linear, mlp(2, 6), bernoulli, r"encoder must be a torch\.nn\.Module, not the class Linear"),
+        (mlp(6, 4), torch.sigmoid, bernoulli, r"decoder must be a torch\.nn\.Module, not builtin"),
+        (mlp(6, 4), mlp(2, 6), Gaussian, r"likelihood is the class Gaussian: call it, Gaussian\(\)"),
+        (mlp(6, 4), mlp(2, 6), torch.sigmoid, "likelihood must give a torch.distributions.Distribution, not Tensor"),
+        (nn.LSTM(6, 4), mlp(2, 6), bernoulli, r"encoder must return a torch\.Tensor, not tuple: join several"),
+    ],
+)
+def test_parts_of_another_kind(encoder, decoder, likelihood, message):
+    with pytest.raises(TypeError, match=message):
+        VAE(encoder, decoder, likelihood, latent_dim=2).loss(torch.rand(5, 6))
 
 
 @pytest.mark.parametrize(
@@ -542,17 +791,6 @@ def test_bad_counts(count, x):
     for method in (model.sample, lambda n: model.importance_bound(x, n), lambda n: model.interpolate(x[0], x[1], n)):
         with pytest.raises((ValueError, TypeError), match="must be"):
             method(count)
-
-
-@pytest.mark.parametrize("sigma2", [0, -1.0, math.nan, math.inf, torch.ones(2, 2)])
-def test_bad_sigma2(sigma2):
-    with pytest.raises(ValueError, match="sigma2 must be"):
-        Gaussian(sigma2)
-
-
-def test_bad_levels():
-    with pytest.raises(ValueError, match="levels must be at least 2"):
-        categorical(1)
 
 
 def test_latent_dim_is_read_from_the_encoder_or_named():
