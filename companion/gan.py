@@ -67,7 +67,7 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.18), shape (n, …)."""
-    eps = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device, generator=generator)
+    eps = x.new_empty(len(x), *[1] * (x.ndim - 1)).uniform_(generator=generator)
     return eps * x + (1 - eps) * x_fake
 
 
@@ -78,8 +78,9 @@ def gradient_penalty(
 
     Gulrajani et al., "Improved Training of Wasserstein GANs" (2017).
     """
-    x_hat = random_interpolates(x, x_fake, generator=generator).requires_grad_()
-    return (gradient_norm(critic(x_hat), x_hat) - 1).square().mean()
+    x_hat = random_interpolates(x, x_fake, generator=generator)
+    norm = gradient_norm(critic(x_hat.requires_grad_()), x_hat)
+    return (norm - 1).square().mean()
 
 
 def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
@@ -130,6 +131,7 @@ class GAN(nn.Module):
     rate, `fit(model, x, lr={"discriminator": 4e-4, "generator": 1e-4})` (Heusel et al. 2017).
 
     Losses run the networks in the mode that they are in, `sample`, `generate` and `discriminate` in evaluation mode.
+    Batch normalisation in D sees real and generated x in separate batches (Radford, Metz & Chintala 2016).
 
     Args:
         generator: maps z, shape (n, q), and labels, if there are any, to samples, shape (n, …).
@@ -186,7 +188,9 @@ class GAN(nn.Module):
             raise ValueError(f"at={at!r} needs a penalty of more than 0, as in penalty=0.1")
         self.at = at or ("between" if loss == "wasserstein" else "both")
         self.turns = default_turns if turns is None else check_int("turns", turns)
-        self.register_buffer("_origin", next(self.parameters(), torch.zeros(())).new_zeros(self.latent_dim), False)
+        like = next(self.parameters(), torch.zeros(()))
+        origin = torch.zeros(self.latent_dim, dtype=like.dtype, device=like.device)
+        self.register_buffer("_origin", origin, persistent=False)
         self._checked = False
 
     def prior(self) -> Independent:
@@ -208,7 +212,7 @@ class GAN(nn.Module):
             labels: what is asked for, integers, shape (n, k).
             generator: source of the z.
         """
-        return self.generate(randn((check_int("n", n), self.latent_dim), self._origin, generator), labels).detach()
+        return self.generate(self._noise(check_int("n", n), generator), labels).detach()
 
     def discriminate(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The logit a(x) of D(x), (4.6), large where x looks real, shape (n,), in evaluation mode."""
@@ -232,22 +236,18 @@ class GAN(nn.Module):
         """
         check_first(self, x, labels)
         with torch.no_grad():
-            x_fake = self._G(randn((len(x), self.latent_dim), self._origin), labels)
-        both = torch.cat([x, x_fake]).requires_grad_(self.penalty > 0 and self.at != "between")
-        logits = self._D(both, None if labels is None else torch.cat([labels, labels]))
-        real, fake = logits.chunk(2)
+            x_fake = self._G(self._noise(len(x)), labels)
+        both = torch.cat([x, x_fake]).requires_grad_(self.penalty > 0)
+        real, fake = self._D_of_halves(both, labels)
         loss = _DISCRIMINATOR_LOSS[self.loss](real, fake)
-        if not self.penalty:
-            return loss
-        if self.at == "between":
-            return loss + self.penalty * gradient_penalty(lambda x: self._D(x, labels), x, x_fake)
-        penalised = {"real": real, "fake": fake, "both": logits}[self.at]
-        return loss + self.penalty * zero_centred_penalty(penalised, both)  # a mean over 2n rows: γ/2 for each n
+        if self.penalty:
+            loss = loss + self.penalty * self._slope(both, real, fake, labels)
+        return loss
 
     def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """G's loss on as many generated samples as there are real x, with their labels; a scalar."""
         check_first(self, x, labels)
-        x_fake = self._G(randn((len(x), self.latent_dim), self._origin), labels)
+        x_fake = self._G(self._noise(len(x)), labels)
         fake = self._D(x_fake, labels)
         if self.loss == "relativistic":
             with torch.no_grad():
@@ -281,20 +281,20 @@ class GAN(nn.Module):
                     f"{tuple(rows.shape)}: change its last layer, or reshape the data"
                 )
             logits = self.discriminate(rows.requires_grad_(), few)
-        if not _depends(logits, [rows]):
-            raise ValueError("discriminator gives a logit that does not depend on x: compute it from x, undetached")
-        for name, network, output in (
-            ("generator", self.generator, x_fake),
-            ("discriminator", self.discriminator, logits),
+        for what, output, inputs in (
+            ("the discriminator's logit does not depend on x", logits, [rows]),
+            ("the discriminator's logit does not depend on its weights", logits, _trained(self.discriminator)),
+            ("the generator's output does not depend on its weights", x_fake, _trained(self.generator)),
         ):
-            trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-            if trained and not _depends(output, trained):
-                raise ValueError(
-                    f"{name} gives an output that does not depend on its parameters: nothing can be learnt"
-                )
+            if inputs and not _depends(output, inputs):
+                raise ValueError(f"{what}: compute one from the other, without detach() and no_grad()")
         if not x.is_meta:
             _check_range(x, self.generator)
         self._checked = True
+
+    def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n draws from p(z), shape (n, q)."""
+        return randn((n, self.latent_dim), self._origin, generator)
 
     def _G(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """G(z) in the mode that the generator is in, in the type of z."""
@@ -309,6 +309,20 @@ class GAN(nn.Module):
                 f"logit for each x, shape ({len(x)}, 1)"
             )
         return logits.reshape(len(x))
+
+    def _D_of_halves(self, both: Tensor, labels: Tensor | None) -> Sequence[Tensor]:
+        """a(x) of real and of generated x: in one batch, unless batch normalisation would mix their statistics."""
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.discriminator.modules()):
+            return [self._D(half, labels) for half in both.chunk(2)]
+        return self._D(both, None if labels is None else torch.cat([labels, labels])).chunk(2)
+
+    def _slope(self, both: Tensor, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """E[(|∇a| − 1)²] between the real and the generated x, (4.18), or half of R₁, of R₂ or of both, (4.27)."""
+        if self.at == "between":
+            x, x_fake = both.detach().chunk(2)
+            return gradient_penalty(lambda x: self._D(x, labels), x, x_fake)
+        logits = {"real": [real], "fake": [fake], "both": [real, fake]}[self.at]
+        return zero_centred_penalty(torch.cat(logits), both)  # over 2n rows: half
 
 
 def check_first(model: GAN, x: Tensor, labels: Tensor | None) -> None:
@@ -344,6 +358,10 @@ def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor
             f"labels must have shape ({len(x)}, k), not {tuple(labels.shape)}: use labels[:, None] for k = 1"
         )
     return labels.to(x.device)
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _depends(output: Tensor, inputs: Sequence[Tensor]) -> bool:
@@ -392,7 +410,9 @@ def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> T
         q: density of the generated samples, over the line.
         x: increasing points that cover both densities, shape (m,).
     """
-    return -torch.trapezoid(_weighted(p, x, softplus(-logits)) + _weighted(q, x, softplus(logits)), x)
+    real = _weighted(p, x, -softplus(-logits))  # p log D
+    fake = _weighted(q, x, -softplus(logits))  # q log(1 − D)
+    return torch.trapezoid(real + fake, x)
 
 
 def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
@@ -407,7 +427,8 @@ def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
     """
     log_p, log_q = p.log_prob(x), q.log_prob(x)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    return torch.trapezoid(_weighted(p, x, log_p - log_m) + _weighted(q, x, log_q - log_m), x) / 2
+    left, right = _weighted(p, x, log_p - log_m), _weighted(q, x, log_q - log_m)
+    return torch.trapezoid(left + right, x) / 2
 
 
 def _weighted(p: Distribution, x: Tensor, value: Tensor) -> Tensor:
