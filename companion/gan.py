@@ -67,7 +67,8 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.18), shape (n, …)."""
-    eps = x.new_empty(len(x), *[1] * (x.ndim - 1)).uniform_(generator=generator)
+    ones = [1] * (x.ndim - 1)
+    eps = x.new_empty(len(x), *ones).uniform_(generator=generator)
     return eps * x + (1 - eps) * x_fake
 
 
@@ -237,7 +238,7 @@ class GAN(nn.Module):
         check_first(self, x, labels)
         with torch.no_grad():
             x_fake = self._G(self._noise(len(x)), labels)
-        both = torch.cat([x, x_fake]).requires_grad_(self.penalty > 0)
+        both = torch.cat([x, x_fake]).detach().requires_grad_(self.penalty > 0)
         real, fake = self._D_of_halves(both, labels)
         loss = _DISCRIMINATOR_LOSS[self.loss](real, fake)
         if self.penalty:
@@ -427,7 +428,8 @@ def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
     """
     log_p, log_q = p.log_prob(x), q.log_prob(x)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    left, right = _weighted(p, x, log_p - log_m), _weighted(q, x, log_q - log_m)
+    left = _weighted(p, x, log_p - log_m)
+    right = _weighted(q, x, log_q - log_m)
     return torch.trapezoid(left + right, x) / 2
 
 
