@@ -346,13 +346,8 @@ def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor
         raise TypeError(f"{name} takes no labels: leave them out, or let its forward take them as second") from None
     if labels is None:
         return None
-    if (
-        not isinstance(labels, Tensor)
-        or labels.is_floating_point()
-        or labels.is_complex()
-        or labels.dtype == torch.bool
-    ):
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+    kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+    if kind not in _INTEGERS:
         raise TypeError(f"labels must be a tensor of integers, not {kind}: use labels.long()")
     if labels.ndim != 2 or len(labels) != len(x):
         raise ValueError(
