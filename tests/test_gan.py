@@ -300,10 +300,10 @@ def test_losses_and_their_gradients_are_those_of_the_papers(loss, at):
 
 @pytest.mark.parametrize("at", gan.PLACES)
 def test_penalties_sum_over_all_axes_of_an_image(at):
-    generator = nn.Sequential(mlp(3, 8, 16), nn.Unflatten(1, (1, 4, 4)))
-    discriminator = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 1))
+    generator = nn.Sequential(mlp(3, 8, 16), nn.Unflatten(1, (4, 2, 2)))
+    discriminator = nn.Sequential(nn.Conv2d(4, 6, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, 1))
     model = GAN(generator, discriminator, 3, "non-saturating", penalty=3.0, at=at)
-    assert_losses_are_those_of_the_papers(model, torch.randn(5, 1, 4, 4))
+    assert_losses_are_those_of_the_papers(model, torch.randn(5, 4, 2, 2))
 
 
 @pytest.mark.parametrize("loss", gan.LOSSES)
@@ -637,6 +637,10 @@ def test_bad_input():
         small(turns=0)
     with pytest.raises(ValueError, match=r"n must be at least 1"):
         small().sample(0)
+    with pytest.raises(TypeError, match=r"z is torch.float64, the model torch.float32: convert one"):
+        small().generate(torch.randn(6, 3).double())
+    with pytest.raises(TypeError, match=r"x is torch.float64, the model torch.float32: convert one"):
+        small().discriminate(torch.randn(6, 2).double())
     with pytest.raises(ValueError, match=r"discriminator gives shape \(6, 2\) .* one logit for each x"):
         GAN(mlp(3, 2), mlp(2, 2), 3).discriminate(torch.randn(6, 2))
 
@@ -760,6 +764,11 @@ def test_data_are_checked_once_without_a_draw_and_without_a_trace(monkeypatch):
     for objective in 2 * other.objectives():
         objective.loss(x)
     assert len(calls) == 2
+
+
+def test_data_can_be_checked_under_no_grad():
+    with torch.no_grad():
+        small().check_data(torch.randn(6, 2))
 
 
 def test_what_a_page_shows_is_mathematics():
