@@ -7,16 +7,17 @@ Goodfellow et al., "Generative Adversarial Nets" (2014).
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from companion.checks import check_alike, check_int, check_number
-from companion.devices import randn
+from companion.checks import check_alike, check_int, check_number, check_tensor
+from companion.devices import evaluating, randn
 from companion.training import Objective
 
 # --- losses, as functions of the logits of real and generated samples ------------------------------------------------
@@ -66,7 +67,8 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.18), shape (n, …)."""
-    eps = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device, generator=generator)
+    ones = [1] * (x.ndim - 1)
+    eps = x.new_empty(len(x), *ones).uniform_(generator=generator)
     return eps * x + (1 - eps) * x_fake
 
 
@@ -77,8 +79,9 @@ def gradient_penalty(
 
     Gulrajani et al., "Improved Training of Wasserstein GANs" (2017).
     """
-    x_hat = random_interpolates(x, x_fake, generator=generator).requires_grad_()
-    return (gradient_norm(critic(x_hat), x_hat) - 1).square().mean()
+    x_hat = random_interpolates(x, x_fake, generator=generator)
+    norm = gradient_norm(critic(x_hat.requires_grad_()), x_hat)
+    return (norm - 1).square().mean()
 
 
 def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
@@ -87,6 +90,13 @@ def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
+
+_DISCRIMINATOR_LOSS = {
+    "minimax": cross_entropy,
+    "non-saturating": cross_entropy,
+    "wasserstein": critic_loss,
+    "relativistic": relativistic,
+}
 
 _GENERATOR_LOSS = {
     "minimax": saturating,
@@ -102,13 +112,33 @@ LOSSES = {
     "relativistic": (0.1, 1),
 }
 
+#: Where the slope of D's logit can be penalised.
+PLACES = ("real", "fake", "both", "between")
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+#: What bounded layers give, and how x gets there.
+_RANGES = {
+    nn.Sigmoid: (0, 1, "(x - x.min()) / (x.max() - x.min())"),
+    nn.Tanh: (-1, 1, "2 * (x - x.min()) / (x.max() - x.min()) - 1"),
+}
+
 
 class GAN(nn.Module):
     """A generator G(z) and a discriminator D(x), (4.1), (4.5), that are trained against each other.
 
+    x has any event shape, (n, …). With labels the GAN is conditional (Mirza & Osindero 2014): the networks also take
+    labels, integers of shape (n, k), and `fit(model, x, labels)` trains them. Each player may have its own learning
+    rate, `fit(model, x, lr={"discriminator": 4e-4, "generator": 1e-4})` (Heusel et al. 2017).
+
+    Losses run the networks in the mode that they are in, `sample`, `generate` and `discriminate` in evaluation mode.
+    Batch normalisation in D sees real and generated x in separate batches (Radford, Metz & Chintala 2016).
+
     Args:
-        generator: maps z, shape (n, q), to samples, shape (n, d).
-        discriminator: maps x, shape (n, d), to one logit each, shape (n, 1); for "wasserstein" this is the critic.
+        generator: maps z, shape (n, q), and labels, if there are any, to samples, shape (n, …).
+        discriminator: maps x, shape (n, …), and labels, if there are any, to one logit each, shape (n, 1) or (n,); for
+            "wasserstein" this is the critic. With a penalty it is to be without batch normalisation, which makes the
+            logit of one x depend on the others.
         latent_dim: q.
         loss: what the players minimise.
             "minimax": D's cross entropy, −V of (4.5), and E[log(1 − D(G(z)))] for G (Goodfellow et al. 2014).
@@ -117,13 +147,20 @@ class GAN(nn.Module):
             (Gulrajani et al. 2017).
             "relativistic": (4.26), −E[log sigmoid(a(x) − a(G(z)))] and its mirror image for G, with penalties R₁ and
             R₂, (4.27) (Huang et al., "The GAN is dead; long live the GAN!" (2024)).
-        penalty: weight of the penalty: λ of λE[(|∇f| − 1)²], by default 10, or γ of γ/2 (R₁ + R₂), by default 0.1.
+        penalty: weight of the penalty in D's loss, γ or λ; 0 for none. By default 10 for "wasserstein", 0.1 for
+            "relativistic", 0 for the others.
+        at: where the slope of D's logit is penalised. By default "between" for "wasserstein", "both" for the others.
+            "real": γ/2 R₁, (4.27), as in (4.22) (Mescheder, Geiger & Nowozin 2018).
+            "fake": γ/2 R₂.
+            "both": γ/2 (R₁ + R₂).
+            "between": λE[(|∇a| − 1)²] at random interpolates, (4.18).
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
-        TypeError: in the methods, if x is of another type than the model.
-        ValueError: if there is no such loss, or a penalty for a loss without one; in the methods, if generator,
-            discriminator and data do not fit together.
+        TypeError: in the methods, if x or z is of another type than the model, labels are no integers, or a network
+            takes no labels, or needs some.
+        ValueError: if there is no such loss or place, or a place for a penalty of weight 0; in the methods, if
+            generator, discriminator and data do not fit together.
     """
 
     def __init__(
@@ -134,46 +171,55 @@ class GAN(nn.Module):
         loss: str = "relativistic",
         *,
         penalty: float | None = None,
+        at: str | None = None,
         turns: int | None = None,
     ) -> None:
         super().__init__()
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+        if at is not None and at not in PLACES:
+            raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
         default_penalty, default_turns = LOSSES[loss]
-        if penalty is not None and not default_penalty:
-            raise ValueError(f"{loss} has no penalty: leave penalty out, or choose relativistic or wasserstein")
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
         self.latent_dim = check_int("latent_dim", latent_dim)
         self.penalty = default_penalty if penalty is None else check_number("penalty", penalty, zero=True)
+        if at is not None and not self.penalty:
+            raise ValueError(f"at={at!r} needs a penalty of more than 0, as in penalty=0.1")
+        self.at = at or ("between" if loss == "wasserstein" else "both")
         self.turns = default_turns if turns is None else check_int("turns", turns)
-        dtype = next((p.dtype for p in generator.parameters()), None)
-        self.register_buffer("_origin", torch.zeros(self.latent_dim, dtype=dtype), persistent=False)
+        like = next(self.parameters(), torch.zeros(()))
+        origin = torch.zeros(self.latent_dim, dtype=like.dtype, device=like.device)
+        self.register_buffer("_origin", origin, persistent=False)
+        self._checked = False
 
     def prior(self) -> Independent:
         """p(z) = N(z; 0, I), (4.1)."""
         return Independent(Normal(self._origin, torch.ones_like(self._origin)), 1)
 
-    def generate(self, z: Tensor) -> Tensor:
-        """x = G(z), (4.1), for each row of z, shape (n, q)."""
-        return self.generator(z).to(z.dtype)
+    def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x = G(z), (4.1), for each row of z, shape (n, q), and of labels, shape (n, k), in evaluation mode."""
+        check_alike("z", z, self._origin, "the model")
+        with evaluating(self):
+            return self._G(z, _find_labels("generator", self.generator, labels, z))
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n new x, shape (n, d): z ~ p(z), then x = G(z), (4.1)."""
-        return self.generate(randn((check_int("n", n), self.latent_dim), self._origin, generator)).detach()
+    def sample(self, n: int, labels: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """n new x, shape (n, …), in evaluation mode: z ~ p(z), then x = G(z), (4.1).
 
-    def discriminate(self, x: Tensor) -> Tensor:
-        """The logit a(x) of D(x), (4.6), large where x looks real, shape (n,)."""
+        Args:
+            n: number of samples.
+            labels: what is asked for, integers, shape (n, k).
+            generator: source of the z.
+        """
+        return self.generate(self._noise(check_int("n", n), generator), labels).detach()
+
+    def discriminate(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logit a(x) of D(x), (4.6), large where x looks real, shape (n,), in evaluation mode."""
         check_alike("x", x, self._origin, "the model")
-        logits = self.discriminator(x).to(x.dtype)
-        if logits.shape not in ((len(x), 1), (len(x),)):
-            raise ValueError(
-                f"discriminator gives shape {tuple(logits.shape)} for x of shape {tuple(x.shape)}: it must give one "
-                f"logit for each x, shape ({len(x)}, 1)"
-            )
-        return logits.reshape(len(x))
+        with evaluating(self):
+            return self._D(x, _find_labels("discriminator", self.discriminator, labels, x))
 
     def objectives(self) -> list[Objective]:
         """What the two players minimise, for `training.fit`: first the discriminator, then the generator."""
@@ -182,31 +228,165 @@ class GAN(nn.Module):
             Objective("generator", list(self.generator.parameters()), self.generator_loss),
         ]
 
-    def discriminator_loss(self, x: Tensor) -> Tensor:
-        """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out."""
-        x_fake = self.sample(len(x))
-        if x_fake.shape != x.shape:
-            raise ValueError(
-                f"generator gives x of shape {tuple(x_fake.shape[1:])}, the data have {tuple(x.shape[1:])}: change the "
-                f"number of outputs of its last layer"
-            )
-        both = torch.cat([x, x_fake]).requires_grad_(self.loss == "relativistic")
-        logits = self.discriminate(both)
-        real, fake = logits.chunk(2)
-        if self.loss == "relativistic":
-            return relativistic(real, fake) + self.penalty * zero_centred_penalty(logits, both)  # γ/2 (R₁ + R₂)
-        if self.loss == "wasserstein":
-            return critic_loss(real, fake) + self.penalty * gradient_penalty(self.discriminate, x, x_fake)
-        return cross_entropy(real, fake)
+    def discriminator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out.
 
-    def generator_loss(self, x: Tensor) -> Tensor:
-        """G's loss on as many generated samples as there are real x; a scalar."""
-        fake = self.discriminate(self.generate(randn((len(x), self.latent_dim), self._origin)))
+        Args:
+            x: data, shape (n, …).
+            labels: integers, shape (n, k); the generated x get the same.
+        """
+        check_first(self, x, labels)
+        with torch.no_grad():
+            x_fake = self._G(self._noise(len(x)), labels)
+        both = torch.cat([x, x_fake]).detach().requires_grad_(self.penalty > 0)
+        real, fake = self._D_of_halves(both, labels)
+        loss = _DISCRIMINATOR_LOSS[self.loss](real, fake)
+        if self.penalty:
+            loss = loss + self.penalty * self._slope(both, real, fake, labels)
+        return loss
+
+    def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """G's loss on as many generated samples as there are real x, with their labels; a scalar."""
+        check_first(self, x, labels)
+        x_fake = self._G(self._noise(len(x)), labels)
+        fake = self._D(x_fake, labels)
         if self.loss == "relativistic":
             with torch.no_grad():
-                real = self.discriminate(x)
+                real = self._D(x, labels)
             return relativistic(fake, real)
         return _GENERATOR_LOSS[self.loss](fake)
+
+    def check_data(self, x: Tensor, labels: Tensor | None = None) -> None:
+        """Make sure that the networks can be trained on these data; `fit` and the first loss do it. It draws nothing.
+
+        Args:
+            x: data, shape (n, …), on any device.
+            labels: integers, shape (n, k).
+
+        Raises:
+            TypeError: if x is of another type than the model, labels are no integers, or a network takes no labels, or
+                needs some.
+            ValueError: if x is not finite, or outside the range of the generator's last layer; if labels have another
+                shape; if the generator gives x of another shape, the discriminator not one logit for each x, or an
+                output does not depend on what is trained.
+        """
+        check_tensor("x", x, ndim=None, finite=not x.is_meta)
+        _find_labels("generator", self.generator, labels, x)
+        rows = x[:2].detach().to(self._origin.device)
+        few = None if labels is None else labels[:2]
+        with torch.enable_grad():
+            x_fake = self.generate(self._origin.expand(len(rows), -1), few)
+            if x_fake.shape != rows.shape:
+                raise ValueError(
+                    f"generator gives shape {tuple(x_fake.shape)} for {len(rows)} rows of z, where the data have "
+                    f"{tuple(rows.shape)}: change its last layer, or reshape the data"
+                )
+            logits = self.discriminate(rows.requires_grad_(), few)
+        for what, output, inputs in (
+            ("the discriminator's logit does not depend on x", logits, [rows]),
+            ("the discriminator's logit does not depend on its weights", logits, _trained(self.discriminator)),
+            ("the generator's output does not depend on its weights", x_fake, _trained(self.generator)),
+        ):
+            if inputs and not _depends(output, inputs):
+                raise ValueError(f"{what}: compute one from the other, without detach() and no_grad()")
+        if not x.is_meta:
+            _check_range(x, self.generator)
+        self._checked = True
+
+    def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n draws from p(z), shape (n, q)."""
+        return randn((n, self.latent_dim), self._origin, generator)
+
+    def _G(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """G(z) in the mode that the generator is in, in the type of z."""
+        return self.generator(z, *_given(labels)).to(z.dtype)
+
+    def _D(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """a(x) in the mode that the discriminator is in, in the type of x, shape (n,)."""
+        logits = self.discriminator(x, *_given(labels)).to(x.dtype)
+        if logits.shape not in ((len(x), 1), (len(x),)):
+            raise ValueError(
+                f"discriminator gives shape {tuple(logits.shape)} for x of shape {tuple(x.shape)}: it must give one "
+                f"logit for each x, shape ({len(x)}, 1)"
+            )
+        return logits.reshape(len(x))
+
+    def _D_of_halves(self, both: Tensor, labels: Tensor | None) -> Sequence[Tensor]:
+        """a(x) of real and of generated x: in one batch, unless batch normalisation would mix their statistics."""
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.discriminator.modules()):
+            return [self._D(half, labels) for half in both.chunk(2)]
+        return self._D(both, None if labels is None else torch.cat([labels, labels])).chunk(2)
+
+    def _slope(self, both: Tensor, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """E[(|∇a| − 1)²] between the real and the generated x, (4.18), or half of R₁, of R₂ or of both, (4.27)."""
+        if self.at == "between":
+            x, x_fake = both.detach().chunk(2)
+            return gradient_penalty(lambda x: self._D(x, labels), x, x_fake)
+        logits = {"real": [real], "fake": [fake], "both": [real, fake]}[self.at]
+        return zero_centred_penalty(torch.cat(logits), both)  # over 2n rows: half
+
+
+def check_first(model: GAN, x: Tensor, labels: Tensor | None) -> None:
+    """Check the data of a model's first loss, and only those."""
+    if not model._checked:
+        model.check_data(x, labels)
+
+
+def _given(labels: Tensor | None) -> tuple[Tensor, ...]:
+    return () if labels is None else (labels,)
+
+
+def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor) -> Tensor | None:
+    """The labels on the device of x, whose rows they describe, if the network takes what is given."""
+    try:
+        inspect.signature(network.forward).bind(x, *_given(labels))
+    except TypeError:
+        if labels is None:
+            raise TypeError(f"{name} needs more than one input: give labels, as in fit(model, x, labels)") from None
+        raise TypeError(f"{name} takes no labels: leave them out, or let its forward take them as second") from None
+    if labels is None:
+        return None
+    kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+    if kind not in _INTEGERS:
+        raise TypeError(f"labels must be a tensor of integers, not {kind}: use labels.long()")
+    if labels.ndim != 2 or len(labels) != len(x):
+        raise ValueError(
+            f"labels must have shape ({len(x)}, k), not {tuple(labels.shape)}: use labels[:, None] for k = 1"
+        )
+    return labels.to(x.device)
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _depends(output: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Whether the output can be differentiated with respect to any of the inputs."""
+    if not output.requires_grad:
+        return False
+    gradients = torch.autograd.grad(output.sum(), inputs, retain_graph=True, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
+
+
+def _check_range(x: Tensor, generator: nn.Module) -> None:
+    """Refuse x where the generator, a sequence that ends in a bounded activation, cannot come."""
+    last = [None, *_layers(generator)][-1]
+    low, high, scaled = _RANGES.get(type(last), (-math.inf, math.inf, ""))
+    least, most = x.aminmax()
+    if least < low - 1e-4 or most > high + 1e-4:
+        raise ValueError(
+            f"x goes from {least:g} to {most:g}, but the generator ends in {type(last).__name__} and gives {low} to "
+            f"{high}: scale x, for instance to {scaled}, or leave {type(last).__name__} out"
+        )
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a sequence in the order in which they are applied, without those that only reshape."""
+    if isinstance(network, nn.Sequential):
+        for part in network:
+            yield from _layers(part)
+    elif not isinstance(network, nn.Identity | nn.Flatten | nn.Unflatten):
+        yield network
 
 
 # --- what the best discriminator knows -------------------------------------------------------------------------------
@@ -226,7 +406,9 @@ def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> T
         q: density of the generated samples, over the line.
         x: increasing points that cover both densities, shape (m,).
     """
-    return -torch.trapezoid(_weighted(p, x, softplus(-logits)) + _weighted(q, x, softplus(logits)), x)
+    real = _weighted(p, x, -softplus(-logits))  # p log D
+    fake = _weighted(q, x, -softplus(logits))  # q log(1 − D)
+    return torch.trapezoid(real + fake, x)
 
 
 def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
@@ -241,7 +423,9 @@ def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
     """
     log_p, log_q = p.log_prob(x), q.log_prob(x)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    return torch.trapezoid(_weighted(p, x, log_p - log_m) + _weighted(q, x, log_q - log_m), x) / 2
+    left = _weighted(p, x, log_p - log_m)
+    right = _weighted(q, x, log_q - log_m)
+    return torch.trapezoid(left + right, x) / 2
 
 
 def _weighted(p: Distribution, x: Tensor, value: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 import pytest
 import scipy.integrate
@@ -12,8 +14,10 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, Uniform
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from companion import gan
+from companion.data import hangul
 from companion.gan import GAN
 from companion.nets import mlp
+from companion.source import show_source
 from companion.training import Objective, fit
 
 
@@ -41,6 +45,55 @@ class Shift(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.mu + self.sigma * z
+
+
+class Conditional(nn.Module):
+    """An MLP that sees one label of three beside its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.net = mlp(inputs + 3, 32, 32, outputs)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.net(torch.cat([x, nn.functional.one_hot(labels[:, 0], 3).to(x.dtype)], 1))
+
+
+def conditional(loss: str = "relativistic", **options: object) -> GAN:
+    return GAN(Conditional(2, 2), Conditional(2, 1), 2, loss, **options)
+
+
+def convolutional(loss: str = "non-saturating", *, sigmoid: bool = True, **options: object) -> GAN:
+    """For 1×16×16, as Radford, Metz & Chintala (2016) build it: strided convolutions and batch normalisation."""
+    generator = nn.Sequential(
+        nn.Linear(5, 128),
+        nn.Unflatten(1, (8, 4, 4)),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 4, 4, 2, 1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.ConvTranspose2d(4, 1, 4, 2, 1),
+        nn.Sigmoid() if sigmoid else nn.Identity(),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(1, 4, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(4, 8, 4, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(128, 1),
+    )
+    return GAN(generator, discriminator, 5, loss, **options)
+
+
+def syllables(n: int = 200) -> Tensor:
+    data = hangul(16)
+    return data.x[data.train[:n]].view(n, 1, 16, 16)
+
+
+def statistics(model: GAN) -> list[Tensor]:
+    return [buffer.clone() for name, buffer in model.named_buffers() if "running" in name or "tracked" in name]
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -206,30 +259,28 @@ def by_hand(model: GAN, x: Tensor) -> tuple[Tensor, Tensor]:
     torch.manual_seed(5)
     z = torch.randn(len(x), 3)
     fake = model.generator(z)
-    eps = torch.rand(len(x), 1)
+    eps = torch.rand(len(x), *[1] * (x.ndim - 1))
     terms = []
     for xi, fi, e in zip(x, fake, eps, strict=True):
-        real, made = D(xi), D(fi)
-        terms.append(
-            {
-                "minimax": (-real.sigmoid().log() - (-made).sigmoid().log(), (-made).sigmoid().log()),
-                "non-saturating": (-real.sigmoid().log() - (-made).sigmoid().log(), -made.sigmoid().log()),
-                "wasserstein": (
-                    made - real + model.penalty * (slope(e * xi + (1 - e) * fi.detach()).sqrt() - 1) ** 2,
-                    -made,
-                ),
-                "relativistic": (
-                    -(real - made).sigmoid().log() + model.penalty / 2 * (slope(xi) + slope(fi.detach())),
-                    -(made - real).sigmoid().log(),
-                ),
-            }[model.loss]
-        )
+        real, made, ahead = D(xi), D(fi), D(xi) - D(fi)
+        by_D, by_G = {
+            "minimax": (-real.sigmoid().log() - (-made).sigmoid().log(), (-made).sigmoid().log()),
+            "non-saturating": (-real.sigmoid().log() - (-made).sigmoid().log(), -made.sigmoid().log()),
+            "wasserstein": (made - real, -made),
+            "relativistic": (-ahead.sigmoid().log(), -(-ahead).sigmoid().log()),
+        }[model.loss]
+        fi = fi.detach()
+        penalty = {
+            "real": lambda xi=xi: slope(xi) / 2,
+            "fake": lambda fi=fi: slope(fi) / 2,
+            "both": lambda xi=xi, fi=fi: (slope(xi) + slope(fi)) / 2,
+            "between": lambda xi=xi, fi=fi, e=e: (slope(e * xi + (1 - e) * fi).sqrt() - 1) ** 2,
+        }[model.at]
+        terms.append((by_D + model.penalty * penalty(), by_G))
     return tuple(torch.stack(side).mean() for side in zip(*terms, strict=True))
 
 
-@pytest.mark.parametrize("loss", gan.LOSSES)
-def test_losses_and_their_gradients_are_those_of_the_papers(loss):
-    model, x = small(loss, **({"penalty": 3.0} if gan.LOSSES[loss][0] else {})), torch.randn(6, 2)
+def assert_losses_are_those_of_the_papers(model: GAN, x: Tensor) -> None:
     for objective, expected in zip(model.objectives(), by_hand(model, x), strict=True):
         torch.manual_seed(5)
         value = objective.loss(x)
@@ -238,6 +289,21 @@ def test_losses_and_their_gradients_are_those_of_the_papers(loss):
         wanted = torch.autograd.grad(expected, objective.parameters, retain_graph=True)
         for gradient, want in zip(gradients, wanted, strict=True):
             assert torch.allclose(gradient, want, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", gan.LOSSES)
+@pytest.mark.parametrize("at", [None, *gan.PLACES])
+def test_losses_and_their_gradients_are_those_of_the_papers(loss, at):
+    """The default place too, with the default weight."""
+    assert_losses_are_those_of_the_papers(small(loss, at=at, penalty=at and 3.0), torch.randn(6, 2))
+
+
+@pytest.mark.parametrize("at", gan.PLACES)
+def test_penalties_sum_over_all_axes_of_an_image(at):
+    generator = nn.Sequential(mlp(3, 8, 16), nn.Unflatten(1, (4, 2, 2)))
+    discriminator = nn.Sequential(nn.Conv2d(4, 6, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, 1))
+    model = GAN(generator, discriminator, 3, "non-saturating", penalty=3.0, at=at)
+    assert_losses_are_those_of_the_papers(model, torch.randn(5, 4, 2, 2))
 
 
 @pytest.mark.parametrize("loss", gan.LOSSES)
@@ -260,8 +326,20 @@ def test_turns(loss, turns):
 
 
 def test_default_penalties():
-    expected = {"minimax": 0, "non-saturating": 0, "wasserstein": 10, "relativistic": 0.1}
-    assert {loss: small(loss).penalty for loss in gan.LOSSES} == expected
+    weights = {"minimax": 0, "non-saturating": 0, "wasserstein": 10, "relativistic": 0.1}
+    assert {loss: small(loss).penalty for loss in gan.LOSSES} == weights
+    places = {"minimax": "both", "non-saturating": "both", "wasserstein": "between", "relativistic": "both"}
+    assert {loss: small(loss, penalty=1).at for loss in gan.LOSSES} == places
+
+
+def test_a_penalty_at_the_data_draws_no_noise_of_its_own():
+    x, states = torch.randn(6, 2), []
+    for options in ({}, {"penalty": 1.0, "at": "real"}, {"penalty": 1.0, "at": "fake"}, {"penalty": 1.0}):
+        model = small("non-saturating", **options)
+        torch.manual_seed(5)
+        model.discriminator_loss(x)
+        states.append(torch.get_rng_state())
+    assert all(torch.equal(states[0], state) for state in states[1:])
 
 
 @pytest.mark.parametrize("loss", gan.LOSSES)
@@ -324,6 +402,219 @@ def test_bfloat16_gives_finite_float32_losses(loss):
         assert all(objective.loss(x).dtype == torch.float32 for objective in model.objectives())
 
 
+# --- images, batch normalisation and modes
+
+
+@pytest.mark.parametrize("loss", gan.LOSSES)
+def test_a_convolutional_gan_trains_on_hangul_and_is_sampled_and_scored(loss, device):
+    model, x = convolutional(loss), syllables()
+    before = nn.utils.parameters_to_vector(model.parameters()).clone()
+    history = fit(model, x, steps=3, batch_size=32, device=device, progress=False)
+    assert all(losses.isfinite().all() for losses in history.losses.values())
+    assert (nn.utils.parameters_to_vector(model.parameters()) != before).float().mean() > 0.9
+    assert model.sample(1).shape == (1, 1, 16, 16)
+    made = model.sample(7)
+    assert made.shape == (7, 1, 16, 16)
+    assert model.discriminate(made).shape == (7,)
+    assert all(objective.loss(x[:8]).isfinite() for objective in model.objectives())
+
+
+def test_a_convolutional_gan_draws_ink_where_hangul_has_it():
+    """The mean image of the samples comes near that of the data, and they differ among each other as data do."""
+    model, x = convolutional(), syllables(2000)
+    untrained = (model.sample(500).mean(0) - x.mean(0)).square().mean().sqrt()
+    fit(model, x, steps=150, batch_size=32, lr=3e-3, betas=(0.5, 0.99), precision="float32", progress=False)
+    made = model.sample(500)
+    assert (made.mean(0) - x.mean(0)).square().mean().sqrt() < untrained / 1.7
+    assert 0.4 < made.std(0).mean() / x.std(0).mean() < 1.6
+
+
+def test_batch_normalisation_sees_real_and_generated_samples_apart():
+    """D(x) by hand from the means and variances of each batch alone; one mixed batch would give something else."""
+    model, x = convolutional(), syllables(12)
+    torch.manual_seed(5)
+    found = model.discriminator_loss(x)
+    torch.manual_seed(5)
+    x_fake = model.generator(torch.randn(12, 5))
+    first, leaky, second, norm, _, flat, last = model.discriminator
+
+    def a(x: Tensor) -> Tensor:
+        h = second(leaky(first(x)))
+        mean, variance = h.mean((0, 2, 3), keepdim=True), h.var((0, 2, 3), correction=0, keepdim=True)
+        return last(flat(leaky((h - mean) / (variance + norm.eps).sqrt())))[:, 0]
+
+    expected = nn.functional.softplus(-a(x)).mean() + nn.functional.softplus(a(x_fake)).mean()
+    assert torch.allclose(found, expected, rtol=1e-5)
+    mixed = a(torch.cat([x, x_fake]))
+    mixed = nn.functional.softplus(-mixed[:12]).mean() + nn.functional.softplus(mixed[12:]).mean()
+    assert abs(mixed - expected) > 0.01
+
+
+@pytest.mark.parametrize("ask", ["sample", "generate", "discriminate"])
+def test_asking_runs_in_evaluation_mode_and_leaves_no_trace(ask):
+    model, x = convolutional(), syllables(6)
+    fit(model, x, steps=2, progress=False)
+    model.generator[2].eval()  # one that its owner has frozen
+    modes, before = [module.training for module in model.modules()], statistics(model)
+    assert before
+    z = torch.randn(6, 5)
+    generator = torch.Generator()
+    alone, together = {
+        "sample": (lambda: model.sample(1, generator=generator.manual_seed(1)),) * 2,
+        "generate": (lambda: torch.cat([model.generate(row[None]) for row in z]), lambda: model.generate(z)),
+        "discriminate": (
+            lambda: torch.cat([model.discriminate(row[None]) for row in x]),
+            lambda: model.discriminate(x),
+        ),
+    }[ask]
+    assert torch.allclose(alone(), together(), atol=1e-5)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(a, b) for a, b in zip(statistics(model), before, strict=True))
+
+
+def test_modes_return_after_an_error():
+    model = convolutional()
+    model.generator[2].eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(RuntimeError):
+        model.generate(torch.randn(2, 9))
+    with pytest.raises(RuntimeError):
+        model.discriminate(torch.randn(2, 9))
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_losses_run_in_training_mode():
+    model, x = convolutional(), syllables(16)
+    for objective in model.objectives():
+        before = statistics(model)
+        objective.loss(x)
+        assert all(not torch.equal(a, b) for a, b in zip(statistics(model), before, strict=True))
+    torch.manual_seed(5)
+    loss = model.generator_loss(x)
+    model.eval()
+    torch.manual_seed(5)
+    assert abs(model.generator_loss(x) - loss) > 1e-3
+
+
+def test_the_model_is_where_its_networks_are(device):
+    there = GAN(mlp(3, 2).to(device), mlp(2, 1).to(device), 3)
+    assert there.sample(4).device == there.prior().sample().device == next(there.parameters()).device
+    nowhere = GAN(mlp(3, 2).to("meta"), mlp(2, 1).to("meta"), 3)
+    assert nowhere.sample(4).is_meta
+    assert GAN(nn.Identity(), mlp(2, 1).double(), 2).sample(4).dtype == torch.float64
+
+
+@pytest.mark.parametrize("loss", gan.LOSSES)
+@pytest.mark.parametrize("at", gan.PLACES)
+def test_no_loss_waits_for_the_device(loss, at):
+    """The meta device has no values: whoever looks at one, or mixes devices, fails."""
+    model = convolutional(loss, penalty=1.0, at=at).to("meta")
+    for objective in model.objectives():
+        value = objective.loss(torch.zeros(8, 1, 16, 16, device="meta"))
+        assert value.is_meta
+        value.backward(inputs=objective.parameters)
+
+
+# --- labels
+
+
+@pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
+def test_a_conditional_gan_puts_each_class_where_it_belongs(loss):
+    centres = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.5]])
+    labels = torch.randint(3, (3000, 1))
+    x = centres[labels[:, 0]] + 0.1 * torch.randn(3000, 2)
+    model = conditional(loss, penalty=0.3, at="both", turns=1)
+    betas = (0.0, 0.9)
+    fit(model, x, labels, steps=200, batch_size=64, lr=0.01, betas=betas, schedule="cosine", progress=False)
+    asked = torch.arange(3).repeat_interleave(200)[:, None]
+    made = model.sample(600, asked)
+    assert (made.view(3, 200, 2).mean(1) - centres).norm(dim=1).max() < 0.15
+    assert (torch.cdist(made, centres).argmin(1) == asked[:, 0]).float().mean() > 0.95
+
+
+def test_generated_samples_are_judged_with_the_labels_of_the_real_ones():
+    model, x, labels = conditional("non-saturating"), torch.randn(9, 2), torch.randint(3, (9, 1))
+    torch.manual_seed(5)
+    found = model.discriminator_loss(x, labels), model.generator_loss(x, labels)
+    torch.manual_seed(5)
+    fake = [model.discriminator(model.generator(torch.randn(9, 2), labels), labels) for _ in range(2)]
+    real = model.discriminator(x, labels)
+    assert torch.allclose(found[0], -real.sigmoid().log().mean() - (1 - fake[0].sigmoid()).log().mean())
+    assert torch.allclose(found[1], -fake[1].sigmoid().log().mean())
+
+
+@pytest.mark.parametrize("at", gan.PLACES)
+def test_penalties_of_a_conditional_gan_ask_with_the_labels(at):
+    model, x, labels = conditional("wasserstein", penalty=2.0, at=at), torch.randn(9, 2), torch.randint(3, (9, 1))
+
+    def slope(points: Tensor) -> Tensor:
+        points = points.clone().requires_grad_()
+        return torch.autograd.grad(model.discriminator(points, labels).sum(), points)[0].norm(dim=1)
+
+    torch.manual_seed(5)
+    found = model.discriminator_loss(x, labels)
+    torch.manual_seed(5)
+    fake, eps = model.generator(torch.randn(9, 2), labels).detach(), torch.rand(9, 1)
+    critic = model.discriminator(fake, labels).mean() - model.discriminator(x, labels).mean()
+    penalty = {
+        "real": lambda: slope(x).square(),
+        "fake": lambda: slope(fake).square(),
+        "both": lambda: slope(x).square() + slope(fake).square(),
+        "between": lambda: 2 * (slope(eps * x + (1 - eps) * fake) - 1).square(),
+    }[at]()
+    assert torch.allclose(found - critic, penalty.mean(), rtol=1e-4)
+
+
+def test_labels_reach_the_networks_when_asked(device):
+    model = conditional().to(device)
+    z, labels = torch.randn(6, 2, device=device), torch.tensor([[0], [1], [2]] * 2)
+    assert torch.equal(model.generate(z, labels), model.generator(z, labels.to(device)))
+    assert torch.equal(model.discriminate(z, labels), model.discriminator(z, labels.to(device))[:, 0])
+    draws = [model.sample(6, labels=labels, generator=torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (torch.zeros(6, 1), TypeError, r"labels must be a tensor of integers, not torch.float32: use labels.long\(\)"),
+        (torch.zeros(6, 1) > 0, TypeError, r"labels must be a tensor of integers, not torch.bool"),
+        ([[0]] * 6, TypeError, r"labels must be a tensor of integers, not list"),
+        (
+            torch.zeros(6, dtype=torch.long),
+            ValueError,
+            r"labels must have shape \(6, k\), not \(6,\): use labels\[:, None",
+        ),
+        (torch.zeros(5, 1, dtype=torch.long), ValueError, r"labels must have shape \(6, k\), not \(5, 1\)"),
+        (None, TypeError, r"needs more than one input: give labels, as in fit\(model, x, labels\)"),
+    ],
+)
+def test_bad_labels(labels, error, message):
+    model, x = conditional(), torch.randn(6, 2)
+    for ask in (
+        lambda: model.sample(6, labels),
+        lambda: model.generate(x, labels),
+        lambda: model.discriminate(x, labels),
+        lambda: model.discriminator_loss(x, labels),
+        lambda: model.generator_loss(x, labels),
+        lambda: model.check_data(x, labels),
+    ):
+        with pytest.raises(error, match=message):
+            ask()
+
+
+def test_networks_that_take_no_labels_get_none():
+    labels = torch.zeros(6, 1, dtype=torch.long)
+    with pytest.raises(TypeError, match=r"generator takes no labels: leave them out, or let its forward take them"):
+        fit(small(), torch.randn(6, 2), labels, steps=1, progress=False)
+    mixed = GAN(Conditional(2, 2), mlp(2, 1), 2)
+    with pytest.raises(TypeError, match=r"discriminator takes no labels"):
+        fit(mixed, torch.randn(6, 2), labels, steps=1, progress=False)
+
+
+# --- bad input
+
+
 def test_a_logit_for_each_sample_in_either_shape():
     x = torch.randn(5, 2)
     flat = nn.Sequential(mlp(2, 4, 1), nn.Flatten(0))
@@ -334,8 +625,10 @@ def test_a_logit_for_each_sample_in_either_shape():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"loss must be one of minimax, non-saturating, wasserstein, relativistic"):
         small("hinge")
-    with pytest.raises(ValueError, match=r"minimax has no penalty"):
-        small("minimax", penalty=1.0)
+    with pytest.raises(ValueError, match=r"at must be one of real, fake, both, between, got 'everywhere'"):
+        small(penalty=1.0, at="everywhere")
+    with pytest.raises(ValueError, match=r"at='real' needs a penalty of more than 0"):
+        small("minimax", at="real")
     with pytest.raises(ValueError, match=r"penalty must be at least 0 and finite, got -1"):
         small(penalty=-1)
     with pytest.raises(TypeError, match=r"latent_dim must be an int"):
@@ -344,12 +637,150 @@ def test_bad_input():
         small(turns=0)
     with pytest.raises(ValueError, match=r"n must be at least 1"):
         small().sample(0)
+    with pytest.raises(TypeError, match=r"z is torch.float64, the model torch.float32: convert one"):
+        small().generate(torch.randn(6, 3).double())
+    with pytest.raises(TypeError, match=r"x is torch.float64, the model torch.float32: convert one"):
+        small().discriminate(torch.randn(6, 2).double())
     with pytest.raises(ValueError, match=r"discriminator gives shape \(6, 2\) .* one logit for each x"):
         GAN(mlp(3, 2), mlp(2, 2), 3).discriminate(torch.randn(6, 2))
-    with pytest.raises(TypeError, match=r"x is torch.float64, the model torch.float32: convert one"):
-        fit(small(), torch.randn(6, 2).double(), steps=1, progress=False)
-    with pytest.raises(ValueError, match=r"generator gives x of shape \(2,\), the data have \(4,\)"):
-        fit(GAN(mlp(3, 2), mlp(4, 1), 3), torch.randn(6, 4), steps=1, progress=False)
+
+
+class Function(nn.Module):
+    """A function of the input with a weight that it may or may not use."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.weight)
+
+
+def squashed(activation: nn.Module) -> GAN:
+    generator = nn.Sequential(nn.Sequential(mlp(3, 4), activation), nn.Unflatten(1, (1, 2, 2)))
+    return GAN(generator, nn.Sequential(nn.Flatten(), mlp(4, 1)), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "error", "message"),
+    [
+        (small, torch.randn(6, 2).double(), TypeError, "x is torch.float64, the model torch.float32: convert one"),
+        (small, torch.zeros(6, 2).byte(), TypeError, "x must be float32 or float64, not torch.uint8: use x.float()"),
+        (small, torch.randn(6), ValueError, "x must have shape (n, …), not shape (6,): reshape it"),
+        (small, torch.tensor([[0, 1.0]] * 9 + [[0, math.nan]]), ValueError, "x has entries that are NaN or infinite"),
+        (small, torch.tensor([[math.inf, 1.0]] * 9), ValueError, "x has entries that are NaN or infinite"),
+        (
+            lambda: GAN(mlp(3, 2), mlp(4, 1), 3),
+            torch.randn(6, 4),
+            ValueError,
+            "generator gives shape (2, 2) for 2 rows of z, where the data have (2, 4): change its last layer",
+        ),
+        (
+            convolutional,
+            torch.rand(6, 256),
+            ValueError,
+            "generator gives shape (2, 1, 16, 16) for 2 rows of z, where the data have (2, 256)",
+        ),
+        (
+            lambda: GAN(mlp(3, 2), mlp(2, 2), 3),
+            torch.randn(6, 2),
+            ValueError,
+            "discriminator gives shape (2, 2) for x of shape (2, 2): it must give one logit for each x",
+        ),
+        (
+            lambda: GAN(mlp(3, 2), Function(lambda x, w: x.new_zeros(len(x), 1)), 3),
+            torch.randn(6, 2),
+            ValueError,
+            "the discriminator's logit does not depend on x: compute one from the other",
+        ),
+        (
+            lambda: GAN(mlp(3, 2), Function(lambda x, w: w.expand(len(x), 1)), 3),
+            torch.randn(6, 2),
+            ValueError,
+            "the discriminator's logit does not depend on x",
+        ),
+        (
+            lambda: GAN(mlp(3, 2), Function(lambda x, w: x[:, :1]), 3),
+            torch.randn(6, 2),
+            ValueError,
+            "the discriminator's logit does not depend on its weights",
+        ),
+        (
+            lambda: GAN(Function(lambda z, w: z[:, :2]), mlp(2, 1), 3),
+            torch.randn(6, 2),
+            ValueError,
+            "the generator's output does not depend on its weights",
+        ),
+        (
+            lambda: squashed(nn.Sigmoid()),
+            255 * torch.eye(2).expand(6, 1, 2, 2),
+            ValueError,
+            "x goes from 0 to 255, but the generator ends in Sigmoid and gives 0 to 1: scale x, for instance to "
+            "(x - x.min()) / (x.max() - x.min()), or leave Sigmoid out",
+        ),
+        (
+            lambda: squashed(nn.Tanh()),
+            2 * torch.eye(2).expand(6, 1, 2, 2),
+            ValueError,
+            "x goes from 0 to 2, but the generator ends in Tanh and gives -1 to 1: scale x, for instance to "
+            "2 * (x - x.min()) / (x.max() - x.min()) - 1, or leave Tanh out",
+        ),
+    ],
+)
+def test_bad_data_and_networks_are_named_at_the_first_batch(make, x, error, message):
+    for ask in (
+        lambda model: model.check_data(x),
+        lambda model: model.discriminator_loss(x),
+        lambda model: model.generator_loss(x),
+        lambda model: fit(model, x, steps=1, progress=False),
+    ):
+        with pytest.raises(error, match=re.escape(message)):
+            ask(make())
+
+
+def test_data_within_the_range_of_the_last_layer_pass():
+    for activation, low, high in ((nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1), (nn.Tanh(), 0, 1), (nn.ReLU(), -9, 99)):
+        x = torch.linspace(low, high, 24).view(6, 1, 2, 2)
+        squashed(activation).check_data(x)
+    x = torch.linspace(5, 90, 24).view(6, 1, 2, 2)  # what the messages advise
+    squashed(nn.Sigmoid()).check_data((x - x.min()) / (x.max() - x.min()))
+    squashed(nn.Tanh()).check_data(2 * (x - x.min()) / (x.max() - x.min()) - 1)
+
+
+def test_data_are_checked_once_without_a_draw_and_without_a_trace(monkeypatch):
+    model, x, calls = convolutional(), syllables(16), []
+    check = GAN.check_data
+    monkeypatch.setattr(GAN, "check_data", lambda self, *data: (calls.append(1), check(self, *data)))
+    state, before = torch.get_rng_state(), statistics(model)
+    model.check_data(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(statistics(model), before, strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not x.requires_grad
+    for objective in model.objectives():
+        objective.loss(x)
+    assert len(calls) == 1
+    other = convolutional()
+    for objective in 2 * other.objectives():
+        objective.loss(x)
+    assert len(calls) == 2
+
+
+def test_data_can_be_checked_under_no_grad():
+    with torch.no_grad():
+        small().check_data(torch.randn(6, 2))
+
+
+def test_what_a_page_shows_is_mathematics():
+    shown = [
+        *(gan.cross_entropy, gan.game_value, gan.jensen_shannon, gan.gradient_norm, gan.random_interpolates),
+        *(gan.gradient_penalty, gan.relativistic, gan.zero_centred_penalty),
+        *(GAN.discriminator_loss, GAN.generator_loss),
+    ]
+    text = show_source(*shown).data
+    assert max(map(len, text.splitlines())) <= 79
+    assert "check" not in text
+    assert "raise" not in text
 
 
 # --- the optimal discriminator ---------------------------------------------------------------------------------------
@@ -465,38 +896,78 @@ class Point(nn.Module):
         return self.theta.expand_as(z)
 
 
-def eigenvalues(loss: str, penalty: float | None = None) -> Tensor:
-    """Of the Jacobian of (−∇_ψ L_D, −∇_θ L_G) at the equilibrium ψ = θ = 0, from the package's losses."""
-    model, x = GAN(Point(), Tilt(), 1, loss, penalty=penalty).double(), torch.zeros(4, 1, dtype=torch.float64)
-    h, columns = 1e-4, []
-    for parameter in (model.discriminator.psi, model.generator.theta):
-        field = []
-        for step in (h, -h):
-            with torch.no_grad():
-                parameter.fill_(step)
-            field.append(torch.stack([-torch.autograd.grad(o.loss(x), o.parameters)[0] for o in model.objectives()]))
-        with torch.no_grad():
-            parameter.zero_()
-        columns.append((field[0] - field[1]) / (2 * h))
-    return torch.linalg.eigvals(torch.stack(columns, dim=1))
+def field(model: GAN, theta: float, psi: float) -> Tensor:
+    """(−∇_θ L_G, −∇_ψ L_D), where both players go, from the package's losses."""
+    with torch.no_grad():
+        model.generator.theta.fill_(theta)
+        model.discriminator.psi.fill_(psi)
+    losses = [objective.loss(torch.zeros(4, 1, dtype=torch.float64)) for objective in model.objectives()[::-1]]
+    players = (model.generator.theta, model.discriminator.psi)
+    return torch.stack([-torch.autograd.grad(loss, player)[0] for loss, player in zip(losses, players, strict=True)])
+
+
+def jacobian(model: GAN, h: float = 1e-4) -> Tensor:
+    """Of the field at the equilibrium θ = ψ = 0."""
+    return torch.stack([(field(model, *step) - field(model, *(-step))) / (2 * h) for step in h * torch.eye(2)], dim=1)
+
+
+def dirac(loss: str, penalty: float = 0.0, at: str | None = None) -> GAN:
+    return GAN(Point(), Tilt(), 1, loss, penalty=penalty, at=at).double()
+
+
+@pytest.mark.parametrize("loss", gan.LOSSES)
+@pytest.mark.parametrize("at", [None, *gan.PLACES])
+def test_the_losses_move_the_dirac_gan_as_its_closed_form_says(loss, at):
+    """(4.19) with s the sigmoid, and what a penalty of weight γ adds: −γψ for R₁ or R₂, −2γψ for both."""
+    gamma = 0.7 if at else 0.0
+    model = dirac(loss, gamma, at)
+    for theta, psi in ((0.5, 0.3), (1.2, -0.8), (-0.4, 2.0), (-1.0, -0.6)):
+        s = 1 / (1 + math.exp(-psi * theta))
+        for_G, for_D = {"minimax": (s, s), "wasserstein": (1, 1)}.get(loss, (1 - s, s))
+        added = {
+            None: 0,
+            "real": -gamma * psi,
+            "fake": -gamma * psi,
+            "both": -2 * gamma * psi,
+            "between": -2 * gamma * (abs(psi) - 1) * math.copysign(1, psi),
+        }[at]
+        expected = torch.tensor([for_G * psi, -for_D * theta + added], dtype=torch.float64)
+        assert torch.allclose(field(model, theta, psi), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("loss", ["minimax", "non-saturating"])
-def test_without_a_penalty_the_dirac_gan_turns_forever(loss):
-    values = eigenvalues(loss)
+def test_without_a_penalty_the_dirac_gan_turns_at_the_origin(loss):
+    """The linearised flow only turns; what the non-saturating one does further away is another matter."""
+    values = torch.linalg.eigvals(jacobian(dirac(loss)))
     assert values.real.abs().max() < 1e-8
     assert torch.allclose(values.imag.abs(), torch.tensor(0.5).double(), atol=1e-6)  # f'(0) = 1/2
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 2.0])
-def test_the_penalties_pull_the_dirac_gan_in(gamma):
-    """R₁ + R₂ = 2ψ², so that ψ' = … − 2γψ and the eigenvalues are −γ ± √(γ² − f'(0)²), f'(0) = 1/2."""
-    root = torch.sqrt(torch.tensor(gamma**2 - 0.25, dtype=torch.complex128))
-    expected = torch.stack([-gamma - root, -gamma + root])
-    values = eigenvalues("relativistic", gamma)
-    distance = (values[:, None] - expected).abs().min(1).values
-    assert distance.max() < 1e-4
-    assert values.real.max() < 1e-8 if gamma == 0 else values.real.max() < -1e-3
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize("loss", ["minimax", "non-saturating", "relativistic"])
+@pytest.mark.parametrize(("at", "lam"), [("real", 1), ("fake", 1), ("both", 2)])
+def test_the_penalties_pull_the_dirac_gan_in(loss, gamma, at, lam):
+    """(4.22): A and its eigenvalues with λ = γ for one penalty, 2γ for both; (4.23): steps of size η."""
+    lam *= gamma
+    A = jacobian(dirac(loss, gamma, at))
+    assert torch.allclose(A, torch.tensor([[0, 0.5], [-0.5, -lam]], dtype=torch.float64), atol=1e-6)
+    root = torch.sqrt(torch.tensor(lam**2 - 1, dtype=torch.complex128))
+    expected = torch.stack([-lam - root, -lam + root]) / 2
+    values = torch.linalg.eigvals(A)
+    assert (values[:, None] - expected).abs().min(1).values.max() < 1e-3
+    assert values.real.max() < -1e-3
+    if lam < 1:
+        eta = 0.4
+        assert torch.allclose((1 + eta * values).abs().square(), torch.tensor(1 - eta * lam + eta**2 / 4).double())
+
+
+@pytest.mark.parametrize(("lam", "arrives"), [(0.2, False), (0.5, True)])
+def test_simultaneous_steps_arrive_if_r1_exceeds_a_quarter_of_their_size(lam, arrives):
+    """(4.23) with η = 1, whose threshold is 0.25, played with the package's losses."""
+    model, point = dirac("minimax", lam, "real"), torch.tensor([0.1, 0.0], dtype=torch.float64)
+    for _ in range(60):
+        point = point + field(model, *point.tolist())
+    assert point.norm() < 1e-3 if arrives else point.norm() > 0.1
 
 
 # --- training --------------------------------------------------------------------------------------------------------

@@ -171,8 +171,10 @@ def test_recording_leaves_a_generator_with_dropout_and_running_means_as_it_is() 
     recorded = Recording(restless(), 2, 50)
     fit(plain, points(), steps=6, **CALL)
     fit(recorded, points(), steps=6, **CALL)
+    recorded.model.generator[1].eval()
     recorded.record()
     assert recorded.model.training
+    assert [module.training for module in recorded.model.generator] == [True, False, True, True]
     for first, second in zip(plain.state_dict().values(), recorded.model.state_dict().values(), strict=True):
         assert torch.equal(first, second)
 
@@ -204,6 +206,18 @@ def test_a_frame_may_be_added_and_the_training_continued() -> None:
     fit(recording, points(), steps=15, **CALL)
     assert recording.steps == [0, 10, 20, 30]
     assert [len(loss) for loss in recording.losses] == [35, 35]
+
+
+def test_recording_checks_the_data_as_the_model_does() -> None:
+    with pytest.raises(ValueError, match="x has entries that are NaN or infinite"):
+        Recording(gan()).check_data(points() / 0)
+
+
+def test_a_model_of_float64_is_recorded() -> None:
+    model = gan().double()
+    recording = Recording(model, 10, 20)
+    recording.record()
+    torch.testing.assert_close(recording.samples[0], model.generator(recording.z).float())
 
 
 @pytest.mark.parametrize("arguments", [{"every": 0}, {"n": 0}])

@@ -9,6 +9,7 @@ import traitlets
 from torch import Tensor, nn
 
 from companion.checks import check_int, check_tensor
+from companion.devices import randn
 from companion.gan import GAN
 from companion.metrics import mode_score
 from companion.nets import FourierFeatures
@@ -43,12 +44,16 @@ class Recording(nn.Module):
         self.every = check_int("every", every)
         shape = (check_int("n", n), model.latent_dim)
         self.model = model
-        self.register_buffer("z", torch.randn(shape, generator=generator), persistent=False)
+        self.register_buffer("z", randn(shape, model.prior().mean, generator), persistent=False)
         self.steps: list[int] = []
         self.samples: list[Tensor] = []
         self.weights: list[Tensor] = []
         self._losses: list[list[Tensor]] = []
         self._turns: list[int] = []
+
+    def check_data(self, *data: Tensor) -> None:
+        """As the model does."""
+        self.model.check_data(*data)
 
     def objectives(self) -> list[Objective]:
         """The model's own objectives; the first one, the discriminator's, counts the steps."""
@@ -85,11 +90,8 @@ class Recording(nn.Module):
         step = len(self._losses[0]) // self._turns[0] if self._losses else 0
         if step in self.steps:
             return
-        training = self.model.training
-        self.model.eval()  # so that no dropout draws and no running mean moves
         with torch.autocast(self.z.device.type, enabled=False):
             samples = self.model.generate(self.z).float().cpu()
-        self.model.train(training)
         self.steps.append(step)
         self.samples.append(samples)
         self.weights.append(nn.utils.parameters_to_vector(self.model.discriminator.parameters()).float().cpu())
