@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from companion.devices import find_device, find_precision, global_generators, seeded
+from companion.devices import evaluating, find_device, find_precision, global_generators, seeded
 
 
 @pytest.fixture
@@ -101,3 +102,19 @@ def test_a_generator_decides_what_is_drawn_inside_and_nothing_outside():
     assert torch.equal(torch.get_rng_state(), before)
     draw(None)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("end", ["normal", "error"])
+def test_evaluation_mode_lasts_for_a_block_and_each_module_goes_back_to_its_own(end):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)))
+    model[1][0].eval()  # such as a network that its user has frozen
+    before = {name: module.training for name, module in model.named_modules()}
+    assert len(set(before.values())) == 2
+    try:
+        with evaluating(model):
+            assert not any(module.training for module in model.modules())
+            if end == "error":
+                raise RuntimeError
+    except RuntimeError:
+        pass
+    assert {name: module.training for name, module in model.named_modules()} == before
