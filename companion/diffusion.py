@@ -436,8 +436,8 @@ class Diffusion(nn.Module):
         """q(x_s | x_t, x_0), (5.8), a Gaussian, for 0 ≤ s < t ≤ 1."""
         s, t = _column(s, x_t), _column(t, x_t)
         alpha_s, sigma_s = self.schedule.alpha(s), self.schedule.sigma(s)
-        alpha_ts = self.schedule.alpha(t) / alpha_s
-        kept = alpha_ts * (sigma_s / self.schedule.sigma(t)).square()  # α_{t|s} σ_s²/σ_t²
+        alpha_ts, sigma_t = self.schedule.alpha(t) / alpha_s, self.schedule.sigma(t)
+        kept = alpha_ts * (sigma_s / sigma_t).square()  # α_{t|s} σ_s²/σ_t²
         variance = sigma_s.square() * (1 - alpha_ts * kept)  # σ_s² σ²_{t|s}/σ_t²
         mean = kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0
         return normal(mean, variance.clamp(min=0).sqrt())
@@ -686,9 +686,9 @@ def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bo
     if x.shape[1:] != model.event_shape:
         raise ValueError(_wrong_shape("x", x, model.event_shape))
     if labels is not None:
-        shape = tuple(labels.shape)
-        if len(shape) != 2 or len(labels) != len(x):
-            raise ValueError(f"labels must have shape ({len(x)}, k), not {shape}: use labels[:, None] for k = 1")
+        shape = torch.as_tensor(labels).shape
+        if len(shape) != 2 or shape[0] != len(x):
+            raise ValueError(f"labels must have shape ({len(x)}, k), not {tuple(shape)}: use labels[:, None] for k = 1")
         if values:
             model._labels(labels, len(x), wait=True)
     if not values or x.is_meta:
@@ -773,13 +773,15 @@ def normal(mean: Tensor, std: Tensor) -> Independent:
 
 def _column(t: Tensor | float, x: Tensor) -> Tensor:
     """t, a number or of shape (n,), as a column of shape (n, 1, …) beside x, shape (n, …)."""
-    t = torch.as_tensor(t, dtype=x.dtype, device=t.device if isinstance(t, Tensor) else "cpu")
+    number = not isinstance(t, Tensor)
+    t = torch.as_tensor(t, dtype=x.dtype)
     if t.numel() not in (1, len(x)) or t.shape[:1].numel() != t.numel():
         raise ValueError(f"t must be a number or have one entry for each of the {len(x)} rows, not {tuple(t.shape)}")
     if t.device.type == "cpu" and not torch.equal(t, t.clamp(-_ROUNDING, 1 + _ROUNDING)):
         wrong = t[~((t >= 0) & (t <= 1))].flatten()[0]
         raise ValueError(f"t must be between 0, the data, and 1, the noise, not {wrong:g}: step i of T is t = i / T")
-    return t.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+    t = x.new_full(t.shape, t.item()) if number and t.numel() == 1 else t.to(x.device)  # to a GPU without waiting
+    return t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _hide(labels: Tensor, x: Tensor) -> Tensor:
