@@ -202,7 +202,11 @@ class Sampler:
     def __post_init__(self) -> None:
         if isinstance(self.steps, Sequence | Tensor | np.ndarray) and not isinstance(self.steps, str):
             object.__setattr__(self, "steps", tuple(map(float, self.steps)))
-            if self.times[:1] != (1,) or self.times[-1] != 0 or any(s >= t for t, s in itertools.pairwise(self.times)):
+            if (
+                self.times[:1] != (1,)
+                or self.times[-1] != 0
+                or not all(s < t for t, s in itertools.pairwise(self.times))
+            ):
                 raise ValueError(f"steps, if they are times, must fall from 1 to 0, got {self.steps}")
         else:
             check_int("steps", self.steps)
@@ -436,7 +440,8 @@ class Diffusion(nn.Module):
         """q(x_s | x_t, x_0), (5.8), a Gaussian, for 0 ≤ s < t ≤ 1."""
         s, t = _column(s, x_t), _column(t, x_t)
         alpha_s, sigma_s = self.schedule.alpha(s), self.schedule.sigma(s)
-        alpha_ts, sigma_t = self.schedule.alpha(t) / alpha_s, self.schedule.sigma(t)
+        alpha_ts = self.schedule.alpha(t) / alpha_s
+        sigma_t = self.schedule.sigma(t)
         kept = alpha_ts * (sigma_s / sigma_t).square()  # α_{t|s} σ_s²/σ_t²
         variance = sigma_s.square() * (1 - alpha_ts * kept)  # σ_s² σ²_{t|s}/σ_t²
         mean = kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0

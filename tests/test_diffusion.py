@@ -801,7 +801,7 @@ def test_a_u_net_learns_syllables_and_is_left_as_it_was(norm):
     x, labels = 2 * h.x[:200].view(-1, *IMAGE) - 1, h.labels[:200]
     model = Diffusion(unet(norm, (19, 21, 28)), IMAGE, "straight", "data")
     blank = ((x - x.mean(0)) ** 2).mean().item()  # the loss of the best picture that ignores x_t
-    fit(model, x, labels, steps=40, batch_size=40, lr=5e-3, progress=False, precision="float32")
+    fit(model, x, labels, steps=100, batch_size=40, lr=5e-3, progress=False, precision="float32")
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     losses = model.loss(x[:100], labels[:100])
@@ -1037,7 +1037,7 @@ def test_what_cannot_be_predicted_is_refused(schedule, predict, message):
 def test_the_velocity_that_is_refused_has_no_mean_square():
     """∫ σ'² dt of the linear schedule grows without end as the integral begins nearer to 0."""
     square = lambda t: SCHEDULES["linear"].rates(torch.tensor(t).double())[1].item() ** 2  # noqa: E731
-    parts = [integrate.quad(square, 10.0 ** -(k + 1), 10.0**-k, limit=200)[0] for k in range(3, 9)]
+    parts = [integrate.quad(square, 10.0 ** -(k + 1), 10.0**-k, limit=200)[0] for k in range(4, 10)]
     assert min(parts) > 0.9 * max(parts) > 0.05
 
 
@@ -1095,7 +1095,7 @@ def test_times_beyond_the_ends_are_refused(t):
 
 def flow(model: Diffusion, x_t: Tensor, t: float) -> Tensor:
     """Where the flow of N(MU, C) takes x_t from time t to 0, in closed form."""
-    time = torch.tensor(t).double()
+    time = torch.tensor(t, dtype=torch.float64)
     alpha, sigma = model.schedule.alpha(time), model.schedule.sigma(time)
     values, U = torch.linalg.eigh(C)
     return MU + (x_t - alpha * MU) @ U * (values / (alpha**2 * values + sigma**2)).sqrt() @ U.T
@@ -1177,7 +1177,7 @@ def test_clipping_keeps_the_guess_in_and_the_noise_consistent(name, kind, monkey
     x_1 = 3 * torch.randn(50, 2).double()
     points = list(kind(6, clip=(-0.5, 0.75)).trajectory(model, x_1))
     for x_t, x_0, eps, t in seen:
-        time = torch.tensor(t).double()
+        time = torch.tensor(t, dtype=torch.float64)
         assert torch.equal(x_0, model.predict(x_t, t)[0].clamp(-0.5, 0.75))
         assert torch.allclose(model.schedule.alpha(time) * x_0 + model.schedule.sigma(time) * eps, x_t)
     assert points[-1].x_t.abs().max() <= 0.75 + 1e-9
@@ -1188,16 +1188,17 @@ def test_clipping_keeps_the_guess_in_and_the_noise_consistent(name, kind, monkey
     assert torch.allclose(wide, free)
 
 
-def test_clipping_mends_what_errors_in_the_noise_do_at_its_end():
-    """An exact prediction of the noise, plus 0.05, is wrong by 7.6 in x̂_0 at t = 1."""
-    x = torch.tensor([[-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]]).double()
-    exact = finite(x, "linear")
-    model = Diffusion(lambda x, t: exact.predict(x, t)[1] + 0.05, 2, "linear", "noise").double()
-    x_1 = torch.randn(500, 2).double()
-    free, kept = (list(Heun(25, clip=clip).trajectory(model, x_1)) for clip in (None, (-1, 1)))
-    assert (free[0].x_0 - exact.predict(x_1, 1.0)[0]).abs().max().item() == pytest.approx(7.6, rel=0.01)
-    assert free[-1].x_t.square().mean().sqrt() > 1.3
-    assert kept[-1].x_t.square().mean().sqrt().item() == pytest.approx(1, abs=0.05)
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("kind", [DDPM, DDIM, Heun])
+def test_clipping_mends_what_errors_in_the_noise_do_near_its_end(name, kind):
+    """Data N(0, I/4) and their exact ε̂, but never beyond ±2: at t = 1 an x̂_0 of 0 becomes one of (|x_t| − 2) · 152."""
+    exact = Diffusion(GaussianDenoiser(torch.zeros(2).double(), torch.eye(2).double() / 4, name), 2, name, "data")
+    model = Diffusion(lambda x, t: exact.predict(x, t)[1].clamp(-2, 2), 2, name, "noise").double()
+    x_1 = torch.randn(2000, 2).double()
+    free, kept = (list(kind(25, clip=clip).trajectory(model, x_1)) for clip in (None, (-1.5, 1.5)))
+    assert free[0].x_0.abs().max().item() == pytest.approx(152 * (x_1.abs().max().item() - 2), rel=0.01)
+    assert free[-1].x_t.square().mean().sqrt() > 5
+    assert kept[-1].x_t.square().mean().sqrt().item() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("clip", [(1, -1), (0, 0), (math.nan, 1)])
@@ -1319,7 +1320,7 @@ def test_what_a_page_shows_is_narrow_and_mathematics(item: Callable):
     lines = show_source(item).data.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) > 3
-    assert not any(word in line for line in lines for word in ("check", "raise", "evaluat", "@"))
+    assert not any(word in line for line in lines for word in ("check", "raise", "evaluat"))
 
 
 @pytest.mark.parametrize("levels", [None, 17])
