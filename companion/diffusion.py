@@ -2,7 +2,8 @@
 
     x_t = α(t) x_0 + σ(t) ε,  ε ~ N(0, I),  0 ≤ t ≤ 1.      (5.1)
 
-The data are at t = 0, the noise is at t = 1. Data are to be scaled to about ±1: 2x − 1 for pixels between 0 and 1.
+The data are at t = 0, the noise is at t = 1. Data x_0 may have any event shape, (n, d) or (n, channels, height, width);
+scale them to about ±1: 2x − 1 for pixels between 0 and 1.
 
 Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models" (2020); Kingma et al., "Variational Diffusion Models"
 (2021); Lipman et al., "Flow Matching for Generative Modeling" (2023).
@@ -11,21 +12,31 @@ Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models" (2020); Kingma et 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Independent, Normal, kl_divergence
 
 from companion.checks import check_int, check_number, check_tensor
-from companion.devices import randn
-from companion.likelihoods import GreyLevels, normal
+from companion.devices import evaluating, randn
+from companion.likelihoods import GreyLevels
+from companion.nets import check_labels
 
-#: log SNR at t = 1 where alpha does not end at zero: what the linear schedule leaves of the data.
+#: log SNR at t = 1 of `Linear` and `Cosine`, up to 5e-5; for a schedule that leaves less of the data, the bound's last.
 _LAST = -10.05
+
+#: Root mean square up to which data are taken to be on the model's scale of about ±1.
+_LARGEST = 10.0
+
+
+#: How far rounding may take a time beyond 0 or 1.
+_ROUNDING = 1e-4
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------
@@ -62,8 +73,9 @@ class Schedule:
 class Linear(Schedule):
     """α² = exp(−t/10 − 9.95 t²), σ² = 1 − α²: DDPM's βᵢ, which rise linearly, with infinitely many steps.
 
-    Ho, Jain & Abbeel (2020). σ' is infinite at t = 0, which costs `Heun` its second order: predict the noise, not the
-    velocity.
+    Ho, Jain & Abbeel (2020). σ' is infinite at t = 0: the velocity's expected loss is infinite, so `Diffusion` refuses
+    it, and `Heun` loses its second order even with an exact denoiser. Let a network predict the data; or the noise,
+    and then give the sampler `clip`, as x̂_0 = (x_t − σ ε̂)/α magnifies its errors, 152 times at t = 1.
     """
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -163,7 +175,7 @@ def split(predict: str, prediction: Tensor, x_t: Tensor, t: Tensor, schedule: Sc
 
 
 class Point(NamedTuple):
-    """A point of a trajectory: t, x_t, and x̂_0, where the network believes that it leads; both of shape (n, d)."""
+    """A point of a trajectory: t, x_t, and x̂_0, where the network believes that it leads; both of shape (n, …)."""
 
     t: float
     x_t: Tensor
@@ -172,43 +184,84 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampler:
-    """Carries x from noise at t = 1 to data at t = 0, in equal steps of t; a subclass says how it makes one step.
+    """Carries x from noise at t = 1 to data at t = 0, step by step; a subclass says how it makes one step.
 
     Args:
-        steps: number of steps.
+        steps: number of steps, equal in t; or the times themselves, which fall from 1 to 0.
+        clip: lowest and highest value of the data, such as (−1, 1). Every x̂_0 is kept between them, and ε̂ becomes
+            (x_t − α x̂_0)/σ. A network that predicts the noise needs it: near t = 1 its x̂_0 is far off.
+
+    Raises:
+        TypeError: if steps is neither an integer nor a sequence of numbers.
+        ValueError: if there is no step, the times do not fall from 1 to 0, or clip is no interval.
     """
 
-    steps: int = 50
+    steps: int | Sequence[float] = 50
+    clip: tuple[float, float] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_int("steps", self.steps)
+        if isinstance(self.steps, Sequence | Tensor | np.ndarray) and not isinstance(self.steps, str):
+            object.__setattr__(self, "steps", tuple(map(float, self.steps)))
+            if (
+                self.times[:1] != (1,)
+                or self.times[-1] != 0
+                or not all(s < t for t, s in itertools.pairwise(self.times))
+            ):
+                raise ValueError(f"steps, if they are times, must fall from 1 to 0, got {self.steps}")
+        else:
+            check_int("steps", self.steps)
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"clip must be the lowest and the highest value of the data, got {self.clip}")
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The times from 1 to 0."""
+        return self.steps if isinstance(self.steps, tuple) else tuple(i / self.steps for i in range(self.steps, -1, -1))
 
     @torch.no_grad()
     def trajectory(
         self,
         model: Diffusion,
-        x_1: Tensor,
+        x_t: Tensor,
         labels: Tensor | None = None,
         guidance: float = 1.0,
         *,
+        start: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Iterator[Point]:
-        """The points at steps + 1 times, from x_1, shape (n, d), to x_0.
+        """The points at `start` and at those of the sampler's times that are smaller, from x_t to x_0.
+
+        The model is in evaluation mode while it computes, and between the points in the mode in which it was.
 
         Args:
             model: whose predictions it follows.
-            x_1: noise from the prior.
+            x_t: x at time `start`, shape (n, …); at t = 1 noise from the prior.
             labels, guidance: as in `Diffusion.predict`.
+            start: t, from 0 to 1, such as 0.5 for data with half of the noise.
             generator: source of the noise that stochastic samplers add.
         """
-        predict = functools.partial(model.predict, labels=labels, guidance=guidance)
-        x = x_1
-        for i in range(self.steps, 0, -1):
-            s, t = (i - 1) / self.steps, i / self.steps
-            x_0, eps = predict(x, t)
+        if labels is not None:
+            labels = model._labels(labels, len(x_t), wait=True).to(x_t.device)
+        if not 0 <= start <= 1:
+            raise ValueError(f"start must be a time from 0, the data, to 1, the noise, got {start}")
+        predict = functools.partial(self._predict, model, labels=labels, guidance=guidance)
+        x = x_t
+        for t, s in itertools.pairwise([start, *(time for time in self.times if time < start)]):
+            with evaluating(model):
+                x_0, eps = predict(x, t)
             yield Point(t, x, x_0)
-            x = self.step(model, predict, x, x_0, eps, s, t, generator)
+            with evaluating(model):
+                x = self.step(model, predict, x, x_0, eps, s, t, generator)
         yield Point(0.0, x, x)
+
+    def _predict(self, model: Diffusion, x_t: Tensor, t: float, **asked: object) -> tuple[Tensor, Tensor]:
+        """x̂_0 and ε̂, clipped if it is asked for."""
+        x_0, eps = model.predict(x_t, t, **asked)
+        if self.clip is None:
+            return x_0, eps
+        alpha, sigma = _alpha_sigma(model, t, x_t)
+        x_0 = x_0.clamp(*self.clip)
+        return x_0, (x_t - alpha * x_0) / sigma
 
     def step(
         self,
@@ -257,8 +310,10 @@ class DDIM(Sampler):
         alpha, sigma = _alpha_sigma(model, s, x_t)
         if not self.eta:
             return alpha * x_0 + sigma * eps
-        noise = self.eta * model.q_posterior(x_t, x_0, s, t).stddev
-        return alpha * x_0 + (sigma**2 - noise**2).clamp(min=0).sqrt() * eps + noise * randn(x_t.shape, x_t, generator)
+        fresh = self.eta * model.q_posterior(x_t, x_0, s, t).stddev
+        kept = (sigma**2 - fresh**2).clamp(min=0).sqrt()
+        z = randn(x_t.shape, x_t, generator)
+        return alpha * x_0 + kept * eps + fresh * z
 
 
 @dataclass(frozen=True)
@@ -270,12 +325,14 @@ class Heun(Sampler):
     """
 
     def step(self, model, predict, x_t, x_0, eps, s, t, generator) -> Tensor:
-        (alpha_s, sigma_s), (alpha_t, sigma_t) = _alpha_sigma(model, s, x_t), _alpha_sigma(model, t, x_t)
+        alpha_s, sigma_s = _alpha_sigma(model, s, x_t)
+        alpha_t, sigma_t = _alpha_sigma(model, t, x_t)
         x_s = alpha_s * x_0 + sigma_s * eps
         if s == 0:
             return x_s
         x_0_s, eps_s = predict(x_s, s)
-        return x_t + (alpha_s - alpha_t) * (x_0 + x_0_s) / 2 + (sigma_s - sigma_t) * (eps + eps_s) / 2
+        d_alpha, d_sigma = alpha_s - alpha_t, sigma_s - sigma_t
+        return x_t + d_alpha * (x_0 + x_0_s) / 2 + d_sigma * (eps + eps_s) / 2
 
 
 def _alpha_sigma(model: Diffusion, t: float, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,13 +343,28 @@ def _alpha_sigma(model: Diffusion, t: float, x: Tensor) -> tuple[Tensor, Tensor]
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
+def _in_evaluation(method: Callable) -> Callable:
+    """Let a method of a model run in evaluation mode, after which the model is as it was."""
+
+    @functools.wraps(method)
+    def evaluated(model: nn.Module, *arguments: object, **options: object) -> object:
+        with evaluating(model):
+            return method(model, *arguments, **options)
+
+    return evaluated
+
+
 class Diffusion(nn.Module):
     """A deep latent-variable model with a fixed encoder, q(x_t | x_0), and one network for all times.
 
+    Bounds and samples are made in evaluation mode, after which every module is in the mode in which it was; `loss`,
+    `predict`, `score` and `velocity` call the network in the mode in which it is.
+
     Args:
-        denoiser: maps x_t, shape (n, d), and t, shape (n,), to what it predicts, shape (n, d); for conditional models
-            also takes labels, integers of shape (n, k) in which −1 stands for any.
-        dim: d.
+        denoiser: maps x_t, shape (n, …), and t, shape (n,), to what it predicts, of the shape of x_t; for conditional
+            models also takes labels, integers of shape (n, k) in which −1 stands for any. If it has an attribute
+            `classes`, the number of values of each label, as `ResidualMLP` and `UNet` have, labels must be below.
+        dim: d for x of shape (n, d); or the event shape, such as (1, 16, 16) for x of shape (n, 1, 16, 16).
         schedule: "linear", "cosine", "straight", or an object with their methods.
         predict: what the denoiser predicts, "noise", "data" or "velocity".
         weighting: of the squared errors in `loss`: "simple", what the network predicts at t ~ U(0, 1); or "elbo", the
@@ -302,13 +374,17 @@ class Diffusion(nn.Module):
             the distance of two grey levels.
 
     Raises:
-        ValueError: if there is no such schedule, prediction or weighting, or the straight path is to predict noise.
+        TypeError: if dim is neither an integer nor a sequence of them; in the methods, if x is float64 and the denoiser
+            float32, or labels are no integers.
+        ValueError: if there is no such schedule, prediction or weighting, or what the network would have to predict is
+            infinite or leaves x_0 open at one end of the schedule; in the methods, if x, t or labels have another shape
+            or scale than the model's.
     """
 
     def __init__(
         self,
         denoiser: Callable[..., Tensor],
-        dim: int,
+        dim: int | Sequence[int],
         schedule: str | Schedule = "cosine",
         predict: str = "velocity",
         *,
@@ -322,29 +398,36 @@ class Diffusion(nn.Module):
         if weighting not in ("simple", "elbo"):
             raise ValueError(f'weighting must be "simple" or "elbo", got {weighting!r}')
         self.denoiser = denoiser
-        self.dim = check_int("dim", dim)
+        sizes = dim if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
+        self.event_shape = torch.Size(check_int("dim", size) for size in sizes)
+        self.dim = self.event_shape.numel()
         self.schedule = find_schedule(schedule)
         self.predicts = predict
-        if predict == "noise" and not self.schedule.alpha(torch.ones(())) > 0:
-            raise ValueError(
-                'predict="noise" leaves x_0 open at t = 1, where the path is all noise: choose "velocity" or "data"'
-            )
+        self._check_ends()
         self.weighting = weighting
         self.levels = None if levels is None else check_int("levels", levels, 2)
         if resolution is None:
             resolution = 1e-3 if levels is None else 2 / 3 / (self.levels - 1)
         self.resolution = check_number("resolution", resolution)
-        dtype = next((p.dtype for p in self.parameters()), None)
-        self.register_buffer("_origin", torch.zeros(self.dim, dtype=dtype), persistent=False)
+        weight = self._weight()
+        like = {} if weight is None else {"dtype": weight.dtype, "device": weight.device}
+        self.register_buffer("_origin", torch.zeros(self.event_shape, **like), persistent=False)
+        self._checked = False
 
     # What is known: distributions of the noising process
 
     def prior(self) -> Independent:
         """p(x_1) = N(x_1; 0, I)."""
-        return normal(self._origin, torch.ones_like(self._origin))
+        unit = Normal(self._origin, torch.ones_like(self._origin), validate_args=False)
+        return Independent(unit, self._origin.ndim, validate_args=False)
 
     def q_sample(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """x_t = α(t) x_0 + σ(t) ε, (5.1), for t of shape (n,) or a number."""
+        """x_t = α(t) x_0 + σ(t) ε, (5.1), for x and eps of shape (n, …) and t in [0, 1], shape (n,) or a number.
+
+        Raises:
+            ValueError: if t has another shape; or is outside of [0, 1], which is not looked at on a GPU, where the host
+                would have to wait for it.
+        """
         t = _column(t, x)
         return self.schedule.alpha(t) * x + self.schedule.sigma(t) * eps
 
@@ -358,27 +441,32 @@ class Diffusion(nn.Module):
         s, t = _column(s, x_t), _column(t, x_t)
         alpha_s, sigma_s = self.schedule.alpha(s), self.schedule.sigma(s)
         alpha_ts = self.schedule.alpha(t) / alpha_s
-        kept = alpha_ts * (sigma_s / self.schedule.sigma(t)).square()  # α_{t|s} σ_s²/σ_t²
+        sigma_t = self.schedule.sigma(t)
+        kept = alpha_ts * (sigma_s / sigma_t).square()  # α_{t|s} σ_s²/σ_t²
         variance = sigma_s.square() * (1 - alpha_ts * kept)  # σ_s² σ²_{t|s}/σ_t²
-        return normal(kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0, variance.clamp(min=0).sqrt())
+        mean = kept * x_t + alpha_s * (1 - alpha_ts * kept) * x_0
+        return normal(mean, variance.clamp(min=0).sqrt())
 
     # What is learnt: predictions
 
     def predict(
         self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """x̂_0 and ε̂, the predictions of the network, both of shape (n, d).
+        """x̂_0 and ε̂, the predictions of the network, both of shape (n, …).
 
         With labels, the network predicts (1 − w) · without them + w · with them, (5.27): classifier-free guidance.
         Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022).
 
         Args:
-            x_t: noisy data, shape (n, d).
-            t: times in (0, 1], shape (n,) or a number.
-            labels: integers, shape (n, k) or (k,), −1 for any.
+            x_t: noisy data, shape (n, …).
+            t: times in (0, 1], shape (n,) or a number, checked as in `q_sample`.
+            labels: integers, shape (n, k) or (k,), −1 for any. Their values are not looked at on a GPU.
             guidance: w; 0 ignores the labels, 1 obeys them, more insists on them.
         """
         t = _column(t, x_t)
+        self._check_type(x_t)
+        if labels is not None:
+            labels = self._labels(labels, len(x_t))
         if labels is None or guidance == 0:
             prediction = self._network(x_t, t)
         elif guidance == 1:
@@ -398,82 +486,113 @@ class Diffusion(nn.Module):
 
     # Training
 
+    def check_data(self, x: Tensor, labels: Tensor | None = None) -> None:
+        """Make sure that x and labels are data on the model's scale; `loss` does so with its first batch.
+
+        With `levels`, every pixel must be one of them. Without, the scale is taken to be another if the root mean
+        square of x is above 10: standardised data have 1, the book's sets in the plane at most 2.8, images from 0 to
+        255 about 100.
+
+        Args:
+            x: data, shape (n, …).
+            labels: integers, shape (n, k), −1 for any.
+
+        Raises:
+            TypeError: if x is no tensor of the model's type, or labels are no integers.
+            ValueError: if they have another shape, scale or range, or x is not finite.
+        """
+        check_rows(self, x, labels)
+        size = torch.linalg.vector_norm(x) / math.sqrt(x.numel())
+        if not x.is_meta and size > _LARGEST:
+            raise ValueError(
+                f"x has a root mean square of {size:g}, but should be scaled to about ±1: use x / 127.5 - 1 for pixels "
+                "from 0 to 255, or standardise it by (x - x.mean(0)) / x.std(0)"
+            )
+
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean squared error of what the network predicts, at one random time for each row of x.
 
-        For "noise" it is DDPM's simple loss, (5.12), for "velocity" on the straight path flow matching, (5.23). With
-        weighting="elbo" it is minus the bound in the limit of many steps, (5.13), in nats, up to a constant.
+        With weighting "simple" it is the mean over the rows and over the d entries of x, so 1/d of the ‖·‖² of (5.12)
+        for the noise and of (5.23) for the velocity. With "elbo" it is the part of minus the bound that depends on
+        the network, (5.13), for infinitely many steps, in nats, the mean over the rows. The times of a batch are
+        stratified, so that it sees all of them.
 
         Args:
-            x: data, shape (n, d).
-            labels: integers, shape (n, k), of which 0 to k at random are hidden from the network.
+            x: data, shape (n, …).
+            labels: integers, shape (n, k). In each row a random number of them are hidden from the network.
         """
-        check_tensor("x", x, columns=self.dim)
-        u = (torch.randperm(len(x), device=x.device) + 1 - torch.rand(len(x), dtype=x.dtype, device=x.device)) / len(x)
+        check_batch(self, x, labels)
+        n, like = len(x), {"dtype": x.dtype, "device": x.device}
+        u = (torch.randperm(n, device=x.device) + 1 - torch.rand(n, **like)) / n
         eps = torch.randn_like(x)
         if labels is not None:
-            if labels.ndim != 2 or len(labels) != len(x):
-                shape = tuple(labels.shape)
-                raise ValueError(f"labels must have shape ({len(x)}, k), not {shape}: use labels[:, None] for k = 1")
-            hidden = torch.rand(labels.shape, device=x.device) < torch.rand(len(x), 1, device=x.device)
-            labels = labels.masked_fill(hidden, -1)
+            labels = _hide(labels, x)
         if self.weighting == "elbo":
             first, last = self._log_snr_range()
             t = self.schedule.time(first + (last - first) * u)
             error = self.predict(self.q_sample(x, t, eps), t, labels)[1] - eps
-            return (first - last) / 2 * error.square().sum(1).mean()
-        t = u[:, None]
-        x_t = self.q_sample(x, t, eps)
-        return (self._network(x_t, t, labels) - target(self.predicts, x, eps, t, self.schedule)).square().mean()
+            return (first - last) / 2 * error.square().flatten(1).sum(1).mean()
+        x_t, t = self.q_sample(x, u, eps), _column(u, x)
+        truth = target(self.predicts, x, eps, t, self.schedule)
+        return (self._network(x_t, t, labels) - truth).square().mean()
 
     # The bound
 
+    @_in_evaluation
     def elbo_terms(
-        self, x: Tensor, steps: int = 100, *, generator: torch.Generator | None = None
+        self, x: Tensor, steps: int = 100, *, labels: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The terms of (5.7) in nats: reconstruction (n,), KL of each step (n, T−1), KL of the prior (n,).
 
         The KL of a step is ½ (SNR(s) − SNR(t)) |x_0 − x̂_0|², (5.10), here at one x_t ~ q(x_t | x_0).
 
         Args:
-            x: data, shape (n, d).
+            x: data, shape (n, …). Values are checked as in `check_data`; but x may be far from the model's data.
             steps: T, number of times; their log SNR is evenly spaced, from that of `resolution` on, and the last is 1.
+            labels: integers, shape (n, k), −1 for any: the terms are those of log p(x | labels).
             generator: source of randomness.
         """
-        check_tensor("x", x, columns=self.dim)
-        first, last = self._log_snr_range()
-        log_snr = torch.linspace(first, last, check_int("steps", steps, 2), dtype=x.dtype, device=x.device)
+        check_rows(self, x, labels)
+        check_int("steps", steps, 2)
+        like = {"dtype": x.dtype, "device": x.device}
+        log_snr = torch.linspace(*self._log_snr_range(), steps, **like)
         times = self.schedule.time(log_snr)
         times[-1] = 1
         snr = self.schedule.snr(times)
         kl = []
         for i, t in enumerate(times):
-            x_0, _ = self.predict(self.q_sample(x, t, randn(x.shape, x, generator)), t)
+            x_t = self.q_sample(x, t, randn(x.shape, x, generator))
+            x_0, _ = self.predict(x_t, t, labels)
             if self.levels is not None:
                 x_0 = x_0.clamp(-1, 1)  # where all levels are
             if i == 0:
                 reconstruction = self._log_likelihood(x, x_0, snr[0])
             else:
-                kl.append((snr[i - 1] - snr[i]) / 2 * (x - x_0).square().sum(1))
-        return reconstruction, torch.stack(kl, 1), kl_divergence(self.posterior(x, times[-1]), self.prior())
+                error = (x - x_0).square().flatten(1).sum(1)
+                kl.append((snr[i - 1] - snr[i]) / 2 * error)
+        prior = kl_divergence(self.posterior(x, times[-1]), self.prior())
+        return reconstruction, torch.stack(kl, 1), prior
 
-    def elbo(self, x: Tensor, steps: int = 100, *, generator: torch.Generator | None = None) -> Tensor:
+    def elbo(
+        self, x: Tensor, steps: int = 100, *, labels: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """A bound on log p(x), (5.6), for a chain of T = steps times, estimated by one x_t a term, in nats, shape (n,).
 
-        The density, or with `levels` the probability, is that of x on the model's own scale.
+        The density, or with `levels` the probability, is that of x on the model's own scale; with labels, given them.
         """
-        reconstruction, kl, prior = self.elbo_terms(x, steps, generator=generator)
+        reconstruction, kl, prior = self.elbo_terms(x, steps, labels=labels, generator=generator)
         return reconstruction - kl.sum(1) - prior
 
     def _log_snr_range(self) -> tuple[float, float]:
-        return -2 * math.log(self.resolution), _LAST
+        return -2 * math.log(self.resolution), self._last
 
     def _log_likelihood(self, x: Tensor, x_0: Tensor, snr: Tensor) -> Tensor:
         """log p(x | x_t) at the first time: N(x; x̂_0, I/SNR), or the share of the right grey level in it."""
         if self.levels is None:
             return normal(x_0, snr.rsqrt()).log_prob(x)
         levels = torch.linspace(-1, 1, self.levels, dtype=x.dtype, device=x.device)
-        return GreyLevels(-snr / 2 * (levels - x_0[..., None]).square()).log_prob((x + 1) / 2)
+        logits = -snr / 2 * (levels - x_0.flatten(1)[..., None]).square()
+        return GreyLevels(logits).log_prob((x.flatten(1) + 1) / 2)
 
     # Sampling
 
@@ -487,7 +606,7 @@ class Diffusion(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """n new x, shape (n, d): x_1 ~ p(x_1), which the sampler carries to t = 0.
+        """n new x, shape (n, …): x_1 ~ p(x_1), which the sampler carries to t = 0.
 
         Args:
             n: number of samples.
@@ -496,22 +615,112 @@ class Diffusion(nn.Module):
             guidance: how much the labels count, as in `predict`.
             generator: source of randomness.
         """
-        x = randn((check_int("n", n), self.dim), self._origin, generator)
-        for point in sampler.trajectory(self, x, labels, guidance, generator=generator):
-            x = point.x_t
-        return x
+        x_1 = randn((check_int("n", n), *self.event_shape), self._origin, generator)
+        return self.denoise(x_1, 1.0, sampler, labels, guidance, generator=generator)
+
+    def denoise(
+        self,
+        x_t: Tensor,
+        t: float,
+        sampler: Sampler = Heun(),
+        labels: Tensor | None = None,
+        guidance: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """x_0, shape (n, …), to which the sampler carries a given x_t from time t, such as an image with noise.
+
+        Args:
+            x_t: noisy data, shape (n, …), such as `q_sample(x, t, eps)`.
+            t: its time, one number from 0 to 1 for all rows. Smaller times keep more of x_t.
+            sampler, labels, guidance, generator: as in `sample`.
+        """
+        *_, end = sampler.trajectory(self, x_t, labels, guidance, start=t, generator=generator)
+        return end.x_t
+
+    # What the network gets and gives
 
     def _network(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the network says, in the type of x_t, for t of shape (n, 1) or (1, 1)."""
-        t = t.expand(len(x_t), 1)[:, 0]
+        """What the network says, in the type of x_t, for t of shape (n, 1, …) or (1, 1, …)."""
+        if x_t.shape[1:] != self.event_shape:
+            raise ValueError(_wrong_shape("x_t", x_t, self.event_shape))
+        t = t.flatten().expand(len(x_t))
         more = () if labels is None else (torch.as_tensor(labels, device=x_t.device).expand(len(x_t), -1),)
         prediction = self.denoiser(x_t, t, *more).to(x_t.dtype)
         if prediction.shape != x_t.shape:
             raise ValueError(
-                f"denoiser gives shape {tuple(prediction.shape)} for x_t of shape {tuple(x_t.shape)}: it must predict "
-                f"{x_t.shape[1]} numbers for each row"
+                f"denoiser gives shape {tuple(prediction.shape)} for x_t of shape {tuple(x_t.shape)}: it must give a "
+                "number for each entry of x_t, in the same shape"
             )
         return prediction
+
+    def _labels(self, labels: Tensor, rows: int, *, wait: bool = False) -> Tensor:
+        return check_labels(labels, rows, getattr(self.denoiser, "classes", None), wait=wait)
+
+    def _weight(self) -> Tensor | None:
+        """A tensor of the denoiser's own, whose type and device are the denoiser's; None if it has none."""
+        if not isinstance(self.denoiser, nn.Module):
+            return None
+        tensors = itertools.chain(self.denoiser.parameters(), self.denoiser.buffers())
+        return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+
+    def _check_type(self, x: Tensor) -> None:
+        weight = self._weight()
+        if weight is not None and {x.dtype, weight.dtype} == {torch.float32, torch.float64}:
+            raise TypeError(f"x is {x.dtype}, the denoiser {weight.dtype}: convert one with .to(dtype)")
+
+    def _check_ends(self) -> None:
+        """Look at t = 0 and t = 1: whether what the network is to predict is finite there, and where log SNR ends."""
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
+        if self.predicts == "velocity" and torch.stack(self.schedule.rates(ends)).isinf().any():
+            raise ValueError(
+                'predict="velocity" is infinite at t = 0 or 1 with this schedule, as its α\' or σ\' is: choose "data" '
+                'or "noise"'
+            )
+        left = self.schedule.snr(ends[1:]).item()
+        if self.predicts == "noise" and not left > 0:
+            raise ValueError(
+                'predict="noise" leaves x_0 open at t = 1, where the path is all noise: choose "velocity" or "data"'
+            )
+        self._last = math.log(left) if left > math.exp(_LAST + 1e-3) else _LAST
+
+
+def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bool = True) -> None:
+    """Let x and labels pass if they have the shapes and types of the model's data, and values that it takes."""
+    check_tensor("x", x, ndim=None)
+    if x.shape[1:] != model.event_shape:
+        raise ValueError(_wrong_shape("x", x, model.event_shape))
+    if labels is not None:
+        shape = torch.as_tensor(labels).shape
+        if len(shape) != 2 or shape[0] != len(x):
+            raise ValueError(f"labels must have shape ({len(x)}, k), not {tuple(shape)}: use labels[:, None] for k = 1")
+        if values:
+            model._labels(labels, len(x), wait=True)
+    if not values or x.is_meta:
+        return
+    model._check_type(x)
+    low, high = (end.item() for end in x.aminmax())
+    if not math.isfinite(high - low):
+        raise ValueError("x has entries that are NaN or infinite: remove those rows")
+    if model.levels is not None:
+        top = model.levels - 1
+        level = (x + 1) / 2 * top
+        if ((level - level.round().clamp(0, top)).abs() > 0.01).any():
+            scale = 1 if high <= 1 else top if high <= top else 255
+            remedy = f"use {'2 * x' if scale == 1 else f'x / {scale / 2:g}'} - 1" if low >= 0 else "choose levels anew"
+            raise ValueError(
+                f"x must have the {model.levels} grey levels from −1 to 1, but has others, from {low:g} to {high:g}: "
+                f"{remedy}"
+            )
+
+
+def check_batch(model: Diffusion, x: Tensor, labels: Tensor | None) -> None:
+    """Let a batch pass if it has the right shapes; of the first one, look at the values too."""
+    if model._checked:
+        check_rows(model, x, labels, values=False)
+    else:
+        model.check_data(x, labels)
+        model._checked = True
 
 
 # --- denoisers that are known: the oracles ---------------------------------------------------------------------------
@@ -555,14 +764,38 @@ class EmpiricalDenoiser(nn.Module):
         self.register_buffer("x", check_tensor("x", x))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
-        agreement = alpha * (x_t @ self.x.T) - alpha.square() / 2 * self.x.square().sum(1)
+        t = t[:, None]
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        length2 = self.x.square().sum(1)
+        agreement = alpha * (x_t @ self.x.T) - alpha.square() / 2 * length2
         return (agreement / sigma.square()).softmax(1) @ self.x
 
 
+def normal(mean: Tensor, std: Tensor) -> Independent:
+    """N(mean, std²) for each row: the entries of a row, of whatever event shape, are independent."""
+    return Independent(Normal(mean, std, validate_args=False), mean.ndim - 1, validate_args=False)
+
+
 def _column(t: Tensor | float, x: Tensor) -> Tensor:
-    """t, of shape (n,), (n, 1) or a number, as a column beside x."""
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    if t.numel() not in (1, len(x)):
+    """t, a number or of shape (n,), as a column of shape (n, 1, …) beside x, shape (n, …)."""
+    number = not isinstance(t, Tensor)
+    t = torch.as_tensor(t, dtype=x.dtype)
+    if t.numel() not in (1, len(x)) or t.shape[:1].numel() != t.numel():
         raise ValueError(f"t must be a number or have one entry for each of the {len(x)} rows, not {tuple(t.shape)}")
-    return t.reshape(-1, 1)
+    if t.device.type == "cpu" and not torch.equal(t, t.clamp(-_ROUNDING, 1 + _ROUNDING)):
+        wrong = t[~((t >= 0) & (t <= 1))].flatten()[0]
+        raise ValueError(f"t must be between 0, the data, and 1, the noise, not {wrong:g}: step i of T is t = i / T")
+    t = x.new_full(t.shape, t.item()) if number and t.numel() == 1 else t.to(x.device)  # to a GPU without waiting
+    return t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _hide(labels: Tensor, x: Tensor) -> Tensor:
+    """The labels, of which in each row a share is replaced by −1 that is itself drawn at random."""
+    labels = torch.as_tensor(labels, device=x.device).long()
+    hidden = torch.rand(labels.shape, device=x.device) < torch.rand(len(x), 1, device=x.device)
+    return labels.masked_fill(hidden, -1)
+
+
+def _wrong_shape(name: str, x: Tensor, event_shape: torch.Size) -> str:
+    wanted = ", ".join(["n", *map(str, event_shape)])
+    return f"{name} must have shape ({wanted}), not {tuple(x.shape)}: reshape it, or give Diffusion another dim"

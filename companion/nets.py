@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +57,69 @@ class FourierFeatures(nn.Module):
         return torch.cat([x, angle.sin(), angle.cos()], dim=-1)
 
 
-class ResidualMLP(nn.Module):
+def check_labels(labels: Tensor, rows: int, classes: Sequence[int] | None = None, *, wait: bool = False) -> Tensor:
+    """The labels as 64-bit integers: of shape (rows, k), or for all rows alike (1, k) or (k,), where −1 stands for any.
+
+    Args:
+        labels: integers, a tensor or what torch.as_tensor takes.
+        rows: n, rows of the batch.
+        classes: for each of the k labels the number of its values, if known.
+        wait: whether to look at the values on a GPU too, for which the host has to wait.
+
+    Raises:
+        TypeError: if they are no integers.
+        ValueError: if they have another shape, or a value is out of range.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"labels must be integers, not {labels.dtype}: use labels.long()")
+    k, shape = labels.shape[-1:].numel() if classes is None else len(classes), tuple(labels.shape)
+    unclear = classes is None and shape == (rows,) and rows > 1
+    if unclear or shape not in ((rows, k), (1, k), (k,)):
+        wanted = f"({rows}, {'k' if classes is None else k})"
+        raise ValueError(
+            f"labels must have shape {wanted}, a column for each label, not {shape}: use labels[:, None] for one label "
+            "a row, labels[None] for the labels of all rows"
+        )
+    labels = labels.long()
+    if labels.device.type == "cpu" or (wait and not labels.is_meta):
+        wrong = (labels < -1) | (labels >= torch.tensor(classes if classes else math.inf, device=labels.device))
+        if wrong.any():
+            column = int(wrong.reshape(-1, k).any(0).nonzero()[0])
+            value = int(labels[..., column][wrong[..., column]][0])
+            values = "at least 0" if classes is None else f"from 0 to {classes[column] - 1}"
+            raise ValueError(f"labels has {value} in column {column}, where they are {values}, or −1 for any")
+    return labels
+
+
+class _Conditional(nn.Module):
+    """A network that knows the time, and labels if there are any.
+
+    Attributes:
+        classes: for each label the number of its values.
+    """
+
+    def _learn_condition(self, width: int, classes: Sequence[int]) -> None:
+        self.classes = tuple(check_int("labels", count) for count in classes)
+        self.time = nn.Sequential(FourierFeatures(1, 32, 6.0), nn.Linear(65, width))
+        self.labels = nn.ModuleList(nn.Embedding(count + 1, width) for count in self.classes)
+
+    def _condition(self, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The sum of what time and labels say, shape (n, width)."""
+        if labels is None:
+            labels = torch.full((len(t), len(self.labels)), -1, device=t.device)
+        if labels.shape != (len(t), len(self.labels)):
+            raise ValueError(
+                f"labels must have shape ({len(t)}, {len(self.labels)}), one column for each label of the network, not "
+                f"{tuple(labels.shape)}"
+            )
+        condition = self.time(t[:, None])
+        for embedding, label in zip(self.labels, labels.T, strict=True):
+            condition = condition + embedding(label + 1)
+        return nn.functional.silu(condition)
+
+
+class ResidualMLP(_Conditional):
     """A multilayer perceptron with residual blocks that knows the time, and labels if there are any.
 
     Every block adds to h what two layers make of the normalised h and of the condition, the sum of what time and
@@ -76,8 +140,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         check_int("depth", depth)
         self.inward, self.outward = nn.Linear(check_int("dim", dim), check_int("width", width)), nn.Linear(width, dim)
-        self.time = nn.Sequential(FourierFeatures(1, 32, 6.0), nn.Linear(65, width))
-        self.labels = nn.ModuleList(nn.Embedding(check_int("labels", count) + 1, width) for count in labels)
+        self._learn_condition(width, labels)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.zeros_(self.outward.weight)
@@ -94,17 +157,7 @@ class ResidualMLP(nn.Module):
         Raises:
             ValueError: if there are not k labels in a row.
         """
-        if labels is None:
-            labels = torch.full((len(x), len(self.labels)), -1, device=x.device)
-        if labels.shape != (len(x), len(self.labels)):
-            raise ValueError(
-                f"labels must have shape ({len(x)}, {len(self.labels)}), one column for each label of the network, not "
-                f"{tuple(labels.shape)}"
-            )
-        condition = self.time(t[:, None])
-        for embedding, label in zip(self.labels, labels.T, strict=True):
-            condition = condition + embedding(label + 1)
-        condition = nn.functional.silu(condition)
+        condition = self._condition(t, labels)
         h = self.inward(x)
         for block in self.blocks:
             h = h + block(h, condition)
@@ -119,3 +172,110 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         return self.second(nn.functional.silu(self.first(self.norm(h)) + self.condition(condition)))
+
+
+class UNet(_Conditional):
+    """A convolutional network from images to images that knows the time, and labels if there are any.
+
+    Blocks on the whole image, on one of half and one of a quarter of its side, then back, each with what its own size
+    was on the way down. The last layer starts at zero. Ronneberger, Fischer & Brox, "U-Net" (2015); Ho, Jain & Abbeel,
+    "Denoising Diffusion Probabilistic Models" (2020).
+
+    Args:
+        shape: channels, height and width of an image; height and width are multiples of 4.
+        width: channels of the first block, a multiple of 8; smaller images have twice as many.
+        labels: for each label the number of its values, as for `ResidualMLP`.
+
+    Raises:
+        TypeError: if a size is no integer.
+        ValueError: if a size is less than 1, or no such multiple.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int = 32, labels: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        channels, _, _ = _image(shape)
+        if check_int("width", width) % 8:
+            raise ValueError(f"width must be a multiple of 8, got {width}")
+        self._learn_condition(width, labels)
+        self.inward = nn.Conv2d(channels, width, 3, padding=1)
+        sizes = (width, width), (width, 2 * width), (2 * width, 2 * width)
+        self.down = nn.ModuleList(_ImageBlock(before, after, width) for before, after in sizes)
+        self.up = nn.ModuleList(
+            _ImageBlock(before, after, width) for before, after in ((4 * width, width), (2 * width, width))
+        )
+        self.outward = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
+        nn.init.zeros_(self.outward[-1].weight)
+        nn.init.zeros_(self.outward[-1].bias)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """An output for each x, both of shape (n, channels, height, width); t and labels as for `ResidualMLP`."""
+        condition = self._condition(t, labels)
+        h, kept = self.inward(x), []
+        for block in self.down:
+            h = block(nn.functional.avg_pool2d(h, 2) if kept else h, condition)
+            kept.append(h)
+        kept.pop()
+        for block in self.up:
+            h = block(torch.cat([nn.functional.interpolate(h, scale_factor=2), kept.pop()], 1), condition)
+        return self.outward(h)
+
+
+class _ImageBlock(nn.Module):
+    def __init__(self, before: int, after: int, condition: int) -> None:
+        super().__init__()
+        self.skip, self.condition = nn.Conv2d(before, after, 1), nn.Linear(condition, after)
+        self.first, self.second = (
+            nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, after, 3, padding=1))
+            for channels in (before, after)
+        )
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        return self.skip(h) + self.second(self.first(h) + self.condition(condition)[..., None, None])
+
+
+def conv_encoder(shape: tuple[int, int, int], outputs: int, width: int = 32) -> nn.Sequential:
+    """Two convolutions, each of which halves the image, and a linear map: (n, *shape) to (n, outputs).
+
+    Args:
+        shape: channels, height and width of an image; height and width are multiples of 4.
+        outputs: numbers for each image: 2q for a `VAE`, q for an `Autoencoder`, 1 for a critic.
+        width: channels of the first convolution; the second has twice as many.
+
+    Raises:
+        TypeError: if a size is no integer.
+        ValueError: if a size is less than 1, or no such multiple.
+    """
+    channels, height, breadth = _image(shape)
+    return nn.Sequential(
+        nn.Conv2d(channels, check_int("width", width), 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(width * height * breadth // 8, check_int("outputs", outputs)),
+    )
+
+
+def conv_decoder(inputs: int, shape: tuple[int, int, int], width: int = 32) -> nn.Sequential:
+    """The way back of `conv_encoder`, (n, inputs) to (n, *shape): a linear map and two transposed convolutions.
+
+    Args:
+        inputs: numbers for each image, such as the q of a latent variable.
+        shape, width: as for `conv_encoder`, with the same errors.
+    """
+    channels, height, breadth = _image(shape)
+    return nn.Sequential(
+        nn.Linear(check_int("inputs", inputs), check_int("width", width) * height * breadth // 8),
+        nn.SiLU(),
+        nn.Unflatten(1, (2 * width, height // 4, breadth // 4)),
+        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+    )
+
+
+def _image(shape: tuple[int, int, int]) -> tuple[int, ...]:
+    sizes = tuple(check_int("shape", size) for size in shape)
+    if len(sizes) != 3 or sizes[1] % 4 or sizes[2] % 4:
+        raise ValueError(f"shape must be channels, height and width, the last two multiples of 4, got {shape}")
+    return sizes

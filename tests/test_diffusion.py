@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
@@ -24,10 +26,14 @@ from companion.diffusion import (
     target,
 )
 from companion.metrics import mmd
-from companion.nets import ResidualMLP, mlp
+from companion.nets import ResidualMLP, UNet, mlp
+from companion.source import WIDTH, show_source
 from companion.training import fit
 
-PAIRS = [(s, p) for s in SCHEDULES for p in PREDICTIONS if (s, p) != ("straight", "noise")]
+#: Left out is what is infinite, the linear schedule's velocity, or leaves x_0 open, the noise on the straight path.
+PAIRS = [
+    (s, p) for s in SCHEDULES for p in PREDICTIONS if (s, p) not in {("straight", "noise"), ("linear", "velocity")}
+]
 MU = torch.tensor([0.5, -1.0], dtype=torch.float64)
 C = torch.tensor([[0.5, 0.3], [0.3, 0.8]], dtype=torch.float64)
 
@@ -256,12 +262,9 @@ def test_the_best_denoiser_of_a_finite_set_only_copies(sampler):
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "predict"), [pair for pair in PAIRS if pair != ("linear", "velocity")])
+@pytest.mark.parametrize(("name", "predict"), PAIRS)
 def test_loss_of_a_network_that_says_nothing(name, predict):
-    """A zero has the mean square of what should have been said: 1, x², or ∫ α'² x² + σ'² dt, by quadrature.
-
-    Left out is the linear schedule's velocity, whose mean square is infinite.
-    """
+    """A zero has the mean square of what should have been said: 1, x², or ∫ α'² x² + σ'² dt, by quadrature."""
     n, x_0, schedule = 20_000, torch.tensor([0.5, -1.5]).double(), SCHEDULES[name]
     model = Diffusion(lambda x, t: 0 * x, 2, name, predict).double()
 
@@ -391,7 +394,6 @@ def test_the_bound_of_grey_levels_closes_in_on_their_probabilities(name):
         error = 4 * elbo.std().item() / math.sqrt(n)
         assert -0.1 - error < elbo.mean() - math.log(p) < error
         assert error < 0.1
-    assert (model.elbo(torch.tensor([[0.3, 0.0]]).double()) == -math.inf).all()
 
 
 def test_the_shares_of_the_levels_are_those_of_the_density():
@@ -684,11 +686,17 @@ def test_bad_input():
     with pytest.raises(TypeError, match=r"dim must be an int"):
         Diffusion(net, 2.0)
     model = Diffusion(lambda x, t: x[:, :1], 2)
-    with pytest.raises(ValueError, match=r"denoiser gives shape \(5, 1\) for x_t of shape \(5, 2\).* 2 numbers"):
+    with pytest.raises(
+        ValueError, match=r"denoiser gives shape \(5, 1\) for x_t of shape \(5, 2\).* in the same shape"
+    ):
         model.loss(torch.randn(5, 2))
-    with pytest.raises(ValueError, match=r"x must have 2 columns"):
+    with pytest.raises(
+        ValueError, match=r"x must have shape \(n, 2\), not \(5, 3\): reshape it, or give Diffusion another dim"
+    ):
         model.loss(torch.randn(5, 3))
-    with pytest.raises(ValueError, match=r"x must have 2 columns"):
+    with pytest.raises(
+        ValueError, match=r"x must have shape \(n, 2\), not \(5, 3\): reshape it, or give Diffusion another dim"
+    ):
         model.elbo(torch.randn(5, 3))
     with pytest.raises(ValueError, match=r"labels must have shape \(5, k\), not \(5,\): .* labels\[:, None\]"):
         model.loss(torch.randn(5, 2), torch.zeros(5))
@@ -718,3 +726,613 @@ def test_a_schedule_of_ones_own():
     model = Diffusion(GaussianDenoiser(MU, C, Squared()), 2, Squared(), "data").double()
     x = model.sample(20_000, Heun(40))
     assert (x.mean(0) - MU).abs().max() < 4 / math.sqrt(20_000)
+
+
+# --- any event shape -------------------------------------------------------------------------------------------------
+
+IMAGE = (1, 16, 16)
+
+
+def unet(norm: type[nn.Module] = nn.GroupNorm, labels: tuple[int, ...] = ()) -> UNet:
+    """A small one that says something before it has learnt, with group or batch norm."""
+    net = UNet(IMAGE, 8, labels)
+    nn.init.normal_(net.outward[-1].weight, std=0.1)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.GroupNorm) and norm is nn.BatchNorm2d:
+                setattr(module, name, nn.BatchNorm2d(child.num_channels))
+    return net
+
+
+class Flat(nn.Module):
+    """The same network for flat rows."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.net(x.view(-1, *IMAGE), t, labels).flatten(1)
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+@pytest.mark.parametrize(("name", "predict"), [("cosine", "velocity"), ("linear", "noise"), ("straight", "data")])
+def test_images_are_rows_in_another_shape(name, predict, levels):
+    net, labels = unet(labels=(3,)), torch.tensor([[0], [-1], [2]])
+    x = torch.randint(3, (3, *IMAGE)).float() - 1
+    both = [
+        (Diffusion(net, IMAGE, name, predict, levels=levels), x),
+        (Diffusion(Flat(net), 256, name, predict, levels=levels), x.flatten(1)),
+    ]
+
+    def said(model: Diffusion, x: Tensor) -> list[Tensor]:
+        noise, t = torch.linspace(-2, 2, x.numel()).view_as(x), torch.tensor([0.2, 0.5, 0.9])
+        torch.manual_seed(1)
+        found = [model.loss(x), model.loss(x, labels)]
+        model.weighting = "elbo"
+        found += [model.loss(x, labels), *model.elbo_terms(x, 4), model.elbo(x, 3, labels=labels)]
+        found += [*model.predict(noise, t, labels, 2.0), model.score(noise, t), model.velocity(noise, t)]
+        found += [model.q_sample(x, t, noise), model.posterior(x, t).log_prob(noise), model.prior().log_prob(noise)]
+        found += [model.q_posterior(noise, x, t / 2, t).log_prob(x), model.prior().sample((3,))]
+        samplers = (DDPM(2), DDIM(2), DDIM(2, 0.5), Heun(2), Heun(2, clip=(-1, 1)))
+        return found + [model.sample(3, sampler, labels, 2.0) for sampler in samplers]
+
+    for image, flat in zip(said(*both[0]), said(*both[1]), strict=True):
+        assert image.shape == (() if flat.ndim == 0 else (3, *IMAGE) if flat.shape[1:] == (256,) else flat.shape)
+        assert torch.equal(image.flatten(), flat.flatten())
+
+
+def test_every_image_has_its_own_time():
+    """Sixteen images of sixteen rows: a time for each image, not for each row."""
+    model, (x, eps), t = Diffusion(unet(), IMAGE), torch.randn(2, 16, *IMAGE), torch.linspace(0.05, 1, 16)
+    for shape in ((16,), (16, 1), (16, 1, 1, 1)):
+        x_t = model.q_sample(x, t.view(shape), eps)
+        for i in range(16):
+            alpha, sigma = model.schedule.alpha(t[i]), model.schedule.sigma(t[i])
+            assert torch.allclose(x_t[i], alpha * x[i] + sigma * eps[i])
+    for shape in ((4, 4), (1, 16)):
+        with pytest.raises(ValueError, match=r"one entry for each of the 16 rows"):
+            model.q_sample(x, t.view(shape), eps)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm, nn.BatchNorm2d])
+def test_a_u_net_learns_syllables_and_is_left_as_it_was(norm):
+    h = data.hangul(16)
+    x, labels = 2 * h.x[:200].view(-1, *IMAGE) - 1, h.labels[:200]
+    model = Diffusion(unet(norm, (19, 21, 28)), IMAGE, "straight", "data")
+    blank = ((x - x.mean(0)) ** 2).mean().item()  # the loss of the best picture that ignores x_t
+    fit(model, x, labels, steps=100, batch_size=40, lr=5e-3, progress=False, precision="float32")
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    losses = model.loss(x[:100], labels[:100])
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert bool(changed) is (norm is nn.BatchNorm2d)
+    assert losses < 0.8 * blank
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one = model.sample(1, Heun(3), labels[0], 2.0, generator=torch.Generator().manual_seed(0))
+    model.elbo(x[:2], 3)
+    model.elbo_terms(x[:2], 3, labels=labels[:2])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    model.eval()
+    assert torch.equal(one, model.sample(1, Heun(3), labels[0], 2.0, generator=torch.Generator().manual_seed(0)))
+    assert one.shape == (1, *IMAGE)
+
+
+# --- evaluation mode -------------------------------------------------------------------------------------------------
+
+
+class Moody(nn.Module):
+    """Notes the mode in which it is called, and fails if asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.calls, self.fails = nn.Linear(1, 1), [], False
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls.append((self.training, self.part.training))
+        if self.fails:
+            raise RuntimeError("as asked")
+        return x + self.part.bias
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_bounds_and_samples_are_made_in_evaluation_mode(part):
+    model, x = Diffusion(Moody(), 3), torch.randn(4, 3)
+    net = model.denoiser
+    net.part.train(part)
+    mine = (True, part)
+    for use in (
+        lambda: model.sample(4, Heun(2)),
+        lambda: model.denoise(x, 0.5),
+        lambda: model.elbo(x, 3),
+        lambda: model.elbo_terms(x, 3),
+    ):
+        for fails in (False, True):
+            net.calls.clear()
+            net.fails = fails
+            if fails:
+                with pytest.raises(RuntimeError, match="as asked"):
+                    use()
+            else:
+                use()
+            assert set(net.calls) == {(False, False)}
+            assert (net.training, net.part.training) == mine
+    net.fails = False
+    for use in (model.loss, lambda x: model.predict(x, 0.5), lambda x: model.score(x, 0.5)):
+        net.calls.clear()
+        use(x)
+        assert set(net.calls) == {mine}
+
+
+def test_a_trajectory_that_is_left_or_shared_leaves_the_mode_alone():
+    model, x = Diffusion(Moody(), 3), torch.randn(4, 3)
+    path = DDPM(5).trajectory(model, x)
+    next(path)
+    assert model.training
+    assert model.denoiser.training
+    for _ in zip(path, DDPM(3).trajectory(model, x), strict=False):
+        assert all(module.training for module in model.modules())
+    assert set(model.denoiser.calls) == {(False, False)}
+
+
+# --- data and their scale --------------------------------------------------------------------------------------------
+
+
+def sets() -> dict[str, Tensor]:
+    """What people train on, on the right scale."""
+    images, wine = data.digits()[0], torch.randn(100, 13) * torch.logspace(0, 3, 13)
+    return {
+        "moons": data.moons(200),
+        "grid": data.grid(200)[0] if isinstance(data.grid(200), tuple) else data.grid(200),
+        "digits": 2 * images - 1,
+        "from 0 to 1": images,
+        "standardised": (wine - wine.mean(0)) / wine.std(0),
+        "one far": torch.cat([torch.randn(200, 2), torch.full((1, 2), 50.0)]),
+    }
+
+
+@pytest.mark.parametrize("name", sets())
+def test_data_of_moderate_scale_pass(name):
+    x = sets()[name]
+    model = Diffusion(lambda x, t: x, x.shape[1])
+    model.check_data(x)
+    assert model.loss(x).isfinite()
+
+
+LEVELS = torch.arange(17.0).repeat(2, 1) / 16
+
+
+@pytest.mark.parametrize(
+    ("x", "levels", "message"),
+    [
+        (255 * LEVELS, None, r"root mean square of 149.* about ±1: use x / 127.5 - 1 .*standardise"),
+        (torch.full((2, 17), -40.0), None, r"root mean square of 40"),
+        (LEVELS, 17, r"17 grey levels from −1 to 1, but has others, from 0 to 1: use 2 \* x - 1"),
+        (16 * LEVELS, 17, r"from 0 to 16: use x / 8 - 1"),
+        (torch.arange(17.0).repeat(2, 1) * 15, 256, r"from 0 to 240: use x / 127.5 - 1"),
+        (torch.arange(17.0).repeat(2, 1) * 15, 17, r"from 0 to 240: use x / 127.5 - 1"),
+        (2 * LEVELS - 0.95, 17, r"from -0.95 to 1.05: choose levels anew"),
+        (torch.full((2, 17), 1.125), 17, r"from 1.125 to 1.125"),
+        (LEVELS.clone().fill_diagonal_(math.nan), None, r"x has entries that are NaN or infinite"),
+        (LEVELS.clone().fill_diagonal_(math.nan), 17, r"x has entries that are NaN or infinite"),
+        (LEVELS.clone().fill_diagonal_(-math.inf), None, r"x has entries that are NaN or infinite"),
+    ],
+)
+def test_data_of_another_scale_are_refused(x, levels, message):
+    def model() -> Diffusion:
+        return Diffusion(ResidualMLP(17, 8, 1), 17, levels=levels)
+
+    with pytest.raises(ValueError, match=message):
+        model().check_data(x)
+    with pytest.raises(ValueError, match=message):
+        model().loss(x)
+    if "square" not in message:
+        for bound in (model().elbo, model().elbo_terms):
+            with pytest.raises(ValueError, match=message):
+                bound(x, 3)
+
+
+def test_the_remedies_help():
+    for x, levels in ((2 * LEVELS - 1, 17), (16 * LEVELS / 8 - 1, 17), (torch.arange(256.0)[None] / 127.5 - 1, 256)):
+        model = Diffusion(lambda x, t: x, x.shape[1], levels=levels)
+        model.check_data(x)
+        assert model.elbo(x, 3).isfinite().all()
+
+
+def test_a_bound_may_be_asked_for_a_point_far_away():
+    p = MultivariateNormal(MU, C)
+    x = torch.full((1, 2), 40.0).double()
+    elbo = gaussian("cosine").elbo(x, 20_000)
+    assert elbo.item() == pytest.approx(p.log_prob(x).item(), rel=0.01)
+
+
+def test_loss_looks_at_the_values_of_its_first_batch_only():
+    model = Diffusion(lambda x, t: x, 2)
+    model.loss(torch.randn(5, 2))
+    assert model.loss(torch.full((5, 2), math.nan)).isnan()
+    with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
+        model.loss(torch.randn(5, 3))
+    with pytest.raises(ValueError, match="NaN"):
+        model.elbo(torch.full((5, 2), math.nan))
+
+
+def test_types_are_compared():
+    """x against the denoiser's weights or buffers; a function has none."""
+    x, half = torch.randn(5, 2), "x is torch.float64, the denoiser torch.float32: convert one"
+    for model in (Diffusion(ResidualMLP(2, 8, 1), 2), finite(torch.eye(2))):
+        for use in (model.loss, model.elbo, model.check_data, lambda x, m=model: m.predict(x, 0.5)):
+            with pytest.raises(TypeError, match=half):
+                use(x.double())
+        with pytest.raises(TypeError, match=half):
+            next(Heun(2).trajectory(model, x.double()))
+        assert model.double().elbo(x.double()).dtype == torch.float64
+    assert Diffusion(lambda x, t: x, 2).loss(x.double()).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"x_t must have shape \(n, 2\), not \(5, 3\)"):
+        model.predict(torch.randn(5, 3).double(), 0.5)
+
+
+def test_noise_is_drawn_where_and_as_the_denoiser_is():
+    for net in (ResidualMLP(2, 8, 1).double(), EmpiricalDenoiser(torch.eye(2).double(), "cosine")):
+        assert Diffusion(net, 2, predict="data").sample(3).dtype == torch.float64
+    assert Diffusion(ResidualMLP(2, 8, 1).to("meta"), 2).sample(3, Heun(2)).is_meta
+
+
+# --- ends of schedules -----------------------------------------------------------------------------------------------
+
+
+class Short(Schedule):
+    """Log SNR falls evenly from 8 to −3, so that much of the data is left."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return (8 - 11 * t).sigmoid().sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (11 * t - 8).sigmoid().sqrt()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return (8 - log_snr) / 11
+
+
+class Root(Schedule):
+    """The noise grows as √t: its rate is infinite at t = 0."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t / 2
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t.sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -torch.ones_like(t) / 2, 0.5 / t.sqrt()
+
+
+class Fading(Schedule):
+    """All the data are gone at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return (1 - t) ** 2
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+
+@pytest.mark.parametrize(
+    ("schedule", "predict", "message"),
+    [
+        ("linear", "velocity", r'"velocity" is infinite at t = 0 or 1 .*: choose "data" or "noise"'),
+        (Root(), "velocity", r'"velocity" is infinite at t = 0 or 1'),
+        ("straight", "noise", r'"noise" leaves x_0 open at t = 1'),
+        (Fading(), "noise", r'"noise" leaves x_0 open at t = 1'),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(schedule, predict, message):
+    with pytest.raises(ValueError, match=message):
+        Diffusion(nn.Identity(), 2, schedule, predict)
+    Diffusion(nn.Identity(), 2, schedule, "data")
+    if predict == "velocity":
+        Diffusion(nn.Identity(), 2, schedule, "noise")
+
+
+def test_the_velocity_that_is_refused_has_no_mean_square():
+    """∫ σ'² dt of the linear schedule grows without end as the integral begins nearer to 0."""
+    square = lambda t: SCHEDULES["linear"].rates(torch.tensor(t).double())[1].item() ** 2  # noqa: E731
+    parts = [integrate.quad(square, 10.0 ** -(k + 1), 10.0**-k, limit=200)[0] for k in range(4, 10)]
+    assert min(parts) > 0.9 * max(parts) > 0.05
+
+
+@pytest.mark.parametrize("weighting", ["simple", "elbo"])
+def test_a_schedule_ends_where_it_ends(weighting):
+    """No time beyond 1, and the bound of the exact denoiser is log p but for the divergence at t = 1 that it pays."""
+    net, n = GaussianDenoiser(MU, C, Short()), 4000
+    times = []
+
+    def exact(x: Tensor, t: Tensor) -> Tensor:
+        times.append(t)
+        return net(x, t)
+
+    p = MultivariateNormal(MU, C)
+    x = p.sample((n,))
+    model = Diffusion(exact, 2, Short(), "data", weighting=weighting, resolution=math.exp(-4)).double()
+    losses = torch.stack([model.loss(x) for _ in range(50)])
+    reconstruction, kl, prior = model.elbo_terms(x, 400)
+    assert 0 <= torch.cat(times).min() < 0.01
+    assert 0.999 < torch.cat(times).max() <= 1
+    end = Short().alpha(torch.ones(()).double()), Short().sigma(torch.ones(()).double())
+    q = MultivariateNormal(end[0] * MU, end[0] ** 2 * C + end[1] ** 2 * torch.eye(2))
+    gap = p.log_prob(x) - (reconstruction - kl.sum(1) - prior)
+    paid = kl_divergence(q, MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double()))
+    assert gap.mean().item() == pytest.approx(paid.item(), abs=4 * gap.std().item() / math.sqrt(n) + 0.1)
+    if weighting == "elbo":
+        error = 4 * (losses.std() / math.sqrt(50) + kl.sum(1).std() / math.sqrt(n))
+        assert abs(losses.mean() - kl.sum(1).mean()) < error + 11**2 / 4 / 400 * 2
+        assert error < 0.5
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t", [500, 1.01, -0.01, math.nan, torch.tensor(2), torch.tensor([0.5, 0.5, 0.5, 1.5])])
+def test_times_beyond_the_ends_are_refused(t):
+    model, (x, eps) = Diffusion(Plain(), 2), torch.randn(2, 4, 2)
+    for use in (
+        lambda t: model.q_sample(x, t, eps),
+        lambda t: model.posterior(x, t),
+        lambda t: model.q_posterior(x, eps, 0.1, t),
+        lambda t: model.predict(x, t),
+        lambda t: model.velocity(x, t),
+        lambda t: model.score(x, t),
+    ):
+        with pytest.raises(
+            ValueError, match=r"t must be between 0, the data, and 1, the noise, not (500|1\.|-0\.|nan|2)"
+        ):
+            use(t)
+        use(np.float32(0.5))
+        use(1 + 1e-6)  # rounding
+    with pytest.raises(ValueError, match=r"start must be a time from 0"):
+        next(Heun(3).trajectory(model, x, start=1.5))
+
+
+def flow(model: Diffusion, x_t: Tensor, t: float) -> Tensor:
+    """Where the flow of N(MU, C) takes x_t from time t to 0, in closed form."""
+    time = torch.tensor(t, dtype=torch.float64)
+    alpha, sigma = model.schedule.alpha(time), model.schedule.sigma(time)
+    values, U = torch.linalg.eigh(C)
+    return MU + (x_t - alpha * MU) @ U * (values / (alpha**2 * values + sigma**2)).sqrt() @ U.T
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("t", [0.3, 0.77])
+def test_denoising_starts_from_where_it_is_told(name, t):
+    model, x_t = gaussian(name), torch.randn(5, 2).double()
+    points = list(Heun(200).trajectory(model, x_t, start=t))
+    assert points[0].t == t
+    assert torch.equal(points[0].x_t, x_t)
+    assert [point.t for point in points[1:]] == [i / 200 for i in range(200, -1, -1) if i / 200 < t]
+    assert torch.allclose(points[-1].x_t, flow(model, x_t, t), atol=2e-2 if name == "linear" else 1e-3)
+    assert torch.equal(points[-1].x_t, model.denoise(x_t, t, Heun(200)))
+    assert torch.equal(model.denoise(x_t, 0.0), x_t)
+
+
+def test_denoising_an_image_gives_it_back():
+    """Of a finite set, slightly noisy rows go back to themselves; from t = 1 they go anywhere."""
+    x = data.digits()[0][:100] * 2 - 1
+    model = finite(x)
+    x_t = model.q_sample(x, 0.1, torch.randn_like(x))
+    for sampler in (DDPM(30), DDIM(30), Heun(15)):
+        assert torch.cdist(model.denoise(x_t, 0.1, sampler), x).argmin(1).equal(torch.arange(100))
+        assert not torch.cdist(model.denoise(x_t, 1.0, sampler), x).argmin(1).equal(torch.arange(100))
+
+
+@pytest.mark.parametrize("sampler", [DDPM, DDIM, Heun])
+def test_equal_steps_are_times_too(sampler):
+    model = Diffusion(Plain(), 3)
+    for times in ([i / 7 for i in range(7, -1, -1)], np.arange(7, -1, -1) / 7, torch.arange(7, -1, -1).double() / 7):
+        a, b = (model.sample(5, sampler(s), generator=torch.Generator().manual_seed(0)) for s in (7, times))
+        assert torch.equal(a, b)
+    assert hash(sampler(times)) == hash(sampler(tuple(times.tolist())))
+
+
+def test_times_that_crowd_at_the_data_give_heun_its_second_order_back():
+    """On the linear schedule σ grows as √t, so times that fall as the squares of equal steps make it smooth."""
+    model, x_1 = gaussian("linear"), torch.randn(50, 2).double()
+    errors = []
+    for n in (32, 64, 128):
+        sampler = Heun([(i / n) ** 2 for i in range(n, -1, -1)])
+        *_, end = sampler.trajectory(model, x_1)
+        errors.append((end.x_t - flow(model, x_1, 1.0)).norm().item())
+    assert all(math.log2(errors[i] / errors[i + 1]) > 1.8 for i in range(2))
+
+
+@pytest.mark.parametrize("times", [[], [1], [0.9, 0], [1, 0.5], [1, 0.5, 0.5, 0], [1, 0.2, 0.5, 0], [1, math.nan, 0]])
+def test_bad_times_are_named(times):
+    with pytest.raises(ValueError, match=r"steps, if they are times, must fall from 1 to 0, got"):
+        Heun(times)
+
+
+def test_steps_of_another_type_are_named():
+    with pytest.raises(TypeError, match="steps must be an int, not str"):
+        DDPM("50")
+    with pytest.raises(TypeError, match="steps must be an int, not float"):
+        DDPM(5.0)
+
+
+# --- clipping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("kind", [DDPM, DDIM, Heun])
+def test_clipping_keeps_the_guess_in_and_the_noise_consistent(name, kind, monkeypatch):
+    """Each step gets an x̂_0 within the limits and the ε̂ with which αx̂_0 + σε̂ = x_t."""
+    model, seen, step = gaussian(name), [], kind.step
+
+    def spy(self, model, predict, x_t, x_0, eps, s, t, generator):
+        seen.append((x_t, x_0, eps, t))
+        again = predict(x_t, t)
+        assert torch.equal(again[0], x_0)
+        assert torch.equal(again[1], eps)
+        return step(self, model, predict, x_t, x_0, eps, s, t, generator)
+
+    monkeypatch.setattr(kind, "step", spy)
+    x_1 = 3 * torch.randn(50, 2).double()
+    points = list(kind(6, clip=(-0.5, 0.75)).trajectory(model, x_1))
+    for x_t, x_0, eps, t in seen:
+        time = torch.tensor(t, dtype=torch.float64)
+        assert torch.equal(x_0, model.predict(x_t, t)[0].clamp(-0.5, 0.75))
+        assert torch.allclose(model.schedule.alpha(time) * x_0 + model.schedule.sigma(time) * eps, x_t)
+    assert points[-1].x_t.abs().max() <= 0.75 + 1e-9
+    monkeypatch.undo()
+    wide, free = (
+        model.sample(50, kind(6, clip=clip), generator=torch.Generator().manual_seed(0)) for clip in ((-1e6, 1e6), None)
+    )
+    assert torch.allclose(wide, free)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("kind", [DDPM, DDIM, Heun])
+def test_clipping_mends_what_errors_in_the_noise_do_near_its_end(name, kind):
+    """Data N(0, I/4) and their exact ε̂, but never beyond ±2: at t = 1 an x̂_0 of 0 becomes one of (|x_t| − 2) · 152."""
+    exact = Diffusion(GaussianDenoiser(torch.zeros(2).double(), torch.eye(2).double() / 4, name), 2, name, "data")
+    model = Diffusion(lambda x, t: exact.predict(x, t)[1].clamp(-2, 2), 2, name, "noise").double()
+    x_1 = torch.randn(2000, 2).double()
+    free, kept = (list(kind(25, clip=clip).trajectory(model, x_1)) for clip in (None, (-1.5, 1.5)))
+    assert free[0].x_0.abs().max().item() == pytest.approx(152 * (x_1.abs().max().item() - 2), rel=0.01)
+    assert free[-1].x_t.square().mean().sqrt() > 5
+    assert kept[-1].x_t.square().mean().sqrt().item() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("clip", [(1, -1), (0, 0), (math.nan, 1)])
+def test_bad_limits_are_named(clip):
+    with pytest.raises(ValueError, match=r"clip must be the lowest and the highest value of the data, got"):
+        DDIM(5, clip=clip)
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (
+            torch.zeros(5, 2, dtype=torch.bool),
+            TypeError,
+            r"labels must be integers, not torch.bool: use labels.long\(\)",
+        ),
+        (torch.zeros(5, 2), TypeError, r"labels must be integers, not torch.float32"),
+        (torch.zeros(5, dtype=torch.long), ValueError, r"shape \(5, (2|k)\).*, not \(5,\): use labels\[:, None\]"),
+        (torch.zeros(5, 3, dtype=torch.long), ValueError, r"shape \(5, 2\), a column for each label, not \(5, 3\)"),
+        (torch.tensor([[0, 0], [0, 4]] + [[0, 0]] * 3), ValueError, r"labels has 4 in column 1, .* from 0 to 3, or −1"),
+        (
+            torch.tensor([[3, 0]] * 5),
+            ValueError,
+            r"labels has 3 in column 0, where they are from 0 to 2, or −1 for any",
+        ),
+        (torch.tensor([[0, -2]] * 5), ValueError, r"labels has -2 in column 1"),
+        (np.array([[0, 9]] * 5), ValueError, r"labels has 9 in column 1"),
+    ],
+)
+def test_bad_labels_are_named_before_the_network_sees_them(labels, error, message):
+    net, x = ResidualMLP(2, 8, 1, labels=(3, 4)), torch.randn(5, 2)
+    net.register_forward_pre_hook(lambda *_: pytest.fail("the network was called"))
+
+    def model() -> Diffusion:
+        return Diffusion(net, 2)
+
+    for use in (
+        lambda: model().loss(x, labels),
+        lambda: model().check_data(x, labels),
+        lambda: model().elbo(x, 3, labels=labels),
+        lambda: model().sample(5, Heun(2), labels),
+        lambda: model().predict(x, 0.5, labels),
+        lambda: next(DDPM(2).trajectory(model(), x, labels)),
+    ):
+        with pytest.raises(error, match=message):
+            use()
+
+
+def test_labels_of_a_network_that_does_not_say_how_many_it_knows():
+    model, x = Diffusion(Plain(), 2), torch.randn(5, 2)
+    with pytest.raises(ValueError, match=r"labels has -3 in column 0, where they are at least 0, or −1"):
+        model.loss(x, torch.full((5, 1), -3))
+    for labels in (torch.arange(5), torch.arange(10).view(1, 2, 5)):
+        with pytest.raises(
+            ValueError, match=r"labels must have shape \(5, k\), .* use labels\[:, None\] .* labels\[None\]"
+        ):
+            model.sample(5, Heun(2), labels)
+    model.sample(5, Heun(2), torch.arange(5)[None])
+    assert torch.equal(model.denoiser.calls[-1][1], torch.arange(5).expand(5, 5))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64])
+def test_numpy_labels_are_labels(kind):
+    """Unsigned ones too, which cannot hold the −1 that hides them."""
+    array = np.array([[1, 2]] * 40, dtype=kind)
+    net, x = Plain(), torch.randn(40, 3)
+    model, found = Diffusion(net, 3), []
+    for labels in (array, torch.as_tensor(array).long()):
+        torch.manual_seed(0)
+        found.append([model.loss(x, labels), model.elbo(x, 3, labels=labels), model.sample(40, Heun(2), labels)])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+    assert net.calls[0][1].unique().tolist() == [-1, 1, 2]
+
+
+def test_the_bound_given_a_label_is_that_of_its_class():
+    """Two Gaussians: with their labels the bound closes in on log p(x | label), with the others it is far below."""
+    far = GaussianDenoiser(-MU, C, "cosine"), GaussianDenoiser(MU, C, "cosine")
+
+    def denoiser(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.where(labels == 1, far[1](x, t), far[0](x, t))
+
+    labels = torch.arange(4000)[:, None] % 2
+    sign = 2.0 * labels.double() - 1
+    x = sign * MU + MultivariateNormal(0 * MU, C).sample((4000,))
+    model = Diffusion(denoiser, 2, "cosine", "data").double()
+    truth = MultivariateNormal(sign * MU, C).log_prob(x)
+    gap = truth - model.elbo(x, 400, labels=labels)
+    error = 4 * gap.std().item() / math.sqrt(4000)
+    assert -error < gap.mean() < 0.1 + error
+    assert error < 0.2
+    terms = model.elbo_terms(x, 400, labels=1 - labels)
+    other = MultivariateNormal(-sign * MU, C).log_prob(x)
+    assert (terms[0] - terms[1].sum(1) - terms[2]).mean().item() == pytest.approx(other.mean().item(), abs=0.1 + error)
+    assert (truth - other).mean() > 2
+
+
+# --- on the page, and on devices -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *(method for kind in (diffusion.Cosine, diffusion.Straight) for method in (kind.alpha, kind.sigma)),
+        Diffusion.q_posterior,
+        Diffusion.elbo_terms,
+        Diffusion.loss,
+        DDPM.step,
+        DDIM.step,
+        Heun.step,
+        EmpiricalDenoiser.forward,
+    ],
+    ids=lambda item: item.__qualname__,
+)
+def test_what_a_page_shows_is_narrow_and_mathematics(item: Callable):
+    lines = show_source(item).data.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert len(lines) > 3
+    assert not any(word in line for line in lines for word in ("check", "raise", "evaluat"))
+
+
+@pytest.mark.parametrize("levels", [None, 17])
+@pytest.mark.parametrize(("name", "predict"), [("cosine", "velocity"), ("linear", "noise"), ("straight", "data")])
+def test_nothing_waits_for_the_host(name, predict, levels):
+    """The meta device has no values: whoever asks for one fails."""
+    with torch.device("meta"):
+        model = Diffusion(UNet(IMAGE, 8, (3,)), IMAGE, name, predict, levels=levels)
+        x, labels = torch.empty(4, *IMAGE), torch.empty(4, 1, dtype=torch.long)
+    for model.weighting in ("simple", "elbo"):
+        model.loss(x, labels).backward()
+    assert model.elbo(x, 3, labels=labels).shape == (4,)
+    for sampler in (DDPM(2), DDIM(2, 0.5), Heun(2, clip=(-1, 1))):
+        assert model.sample(4, sampler, labels, 2.0).shape == x.shape
+    assert model.score(x, torch.rand(4, device="meta")).is_meta

@@ -9,7 +9,7 @@ import traitlets
 from torch import Tensor, nn
 
 from companion.checks import check_int, check_tensor
-from companion.diffusion import DDIM, SCHEDULES, Diffusion
+from companion.diffusion import DDIM, SCHEDULES, Diffusion, check_rows
 from companion.nets import ResidualMLP
 from companion.widgets import Widget, as_bytes, script
 
@@ -22,10 +22,10 @@ class Film:
 
     Args:
         model: the diffusion model.
-        x: images, shape (n, d), as the model takes them: between −1 and 1.
+        x: images as the model takes them, between −1 and 1, shape (n, d) or (n, 1, height, width).
         labels: what to ask for on the way back, as in `Diffusion.predict`.
         guidance: how much the labels count.
-        size: height and width of an image; by default it is square.
+        size: height and width of an image; by default those of x, or if it is flat, a square's.
         steps: steps of `DDIM`, by which the model goes back.
         generator: source of the noise.
 
@@ -44,17 +44,18 @@ class Film:
         steps: int = 16,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_tensor("x", x, columns=model.dim, finite=True)
-        self.size = (math.isqrt(model.dim),) * 2 if size is None else size
+        check_rows(model, x, None)
+        default = model.event_shape[-2:] if len(model.event_shape) > 1 else (math.isqrt(model.dim),) * 2
+        self.size = tuple(default) if size is None else size
         if math.prod(self.size) != model.dim:
             raise ValueError(f"x has {model.dim} pixels, size is {size}; give size=(height, width) of an image")
         self.steps = check_int("steps", steps)
         self.schedule = _schedule(model)
-        self.x = x
-        self.eps = torch.randn(x.shape, generator=generator).to(x)
-        noise = model.q_sample(x, 1.0, self.eps)
+        eps = torch.randn(x.shape, generator=generator).to(x)
+        noise = model.q_sample(x, 1.0, eps)
         trajectory = list(DDIM(steps).trajectory(model, noise, labels, guidance))
-        self.denoised = torch.stack([point.x_0 for point in trajectory[:-1]])
+        self.x, self.eps = x.flatten(1), eps.flatten(1)
+        self.denoised = torch.stack([point.x_0.flatten(1) for point in trajectory[:-1]])
 
 
 class DiffusionWidget(Widget):
