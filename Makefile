@@ -23,6 +23,10 @@ test: $(VENV)/test $(COLAB)/ready lint  ## everything that CI checks
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
 
+.PHONY: digests
+digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
+	$(BIN)/python book/_ext/equations.py
+
 NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header -q
 
 nbval: $(VENV)/test  ## compare every stored output with a fresh run

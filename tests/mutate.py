@@ -1,0 +1,256 @@
+"""Whether the formulas' tests can fail: the code that carries a formula's number is made wrong, bit by bit.
+
+    python tests/mutate.py [companion.vae …] [--only 3.18]
+
+A function carries the numbers that its docstring cites, or else those of its class. Each mutant of it (a sign turned, a
+term or a factor dropped, a constant doubled, a mean for a sum, a logarithm left out, two arguments exchanged, …) meets
+only the tests that are marked with one of these numbers; the first to fail has killed it. What no test can tell from
+the right code stands in `mutate.toml` with the reason, by function or by mutation. The status is 1 if others survive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import resource
+import sys
+import time
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ["latent", "ppca", "autoencoder", "likelihoods", "vae", "gan", "metrics", "diffusion"]
+NUMBER = re.compile(r"\((\d+\.\d+)\)")
+SECONDS = 5  # of CPU time, that a mutant may take more than thrice what its tests take otherwise
+
+OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+OPPOSITE |= {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
+OTHER = {"sum": "mean", "mean": "sum", "sin": "cos", "cos": "sin", "logsumexp": "sum", "logdet": "det"}
+OTHER |= {"variance": "stddev", "stddev": "variance", "rsqrt": "sqrt"}
+DROPPED = {"abs", "cholesky", "exp", "expm1", "inv", "log", "log_softmax", "sigmoid", "softmax", "softplus"}
+DROPPED |= {"sqrt", "square"}
+SYMMETRIC = {"isinstance", "logaddexp", "minimum", "maximum", "zip"}
+LIBRARIES = {"torch", "torch.linalg", "math", "nn.functional"}
+
+
+def variants(node: ast.AST) -> Iterator[ast.AST]:
+    """What a mistake could make of this expression."""
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in OPPOSITE:
+            yield ast.BinOp(left, OPPOSITE[type(op)](), right)
+            yield left
+            yield {
+                ast.Sub: ast.UnaryOp(ast.USub(), right),
+                ast.Div: ast.BinOp(ast.Constant(1), op, right),
+            }.get(type(op), right)
+        case ast.BinOp(left, ast.Pow()):
+            yield left
+        case ast.AugAssign(target, op, value) if type(op) in OPPOSITE:
+            yield ast.AugAssign(target, OPPOSITE[type(op)](), value)
+        case ast.UnaryOp(ast.USub(), operand):
+            yield operand
+        case ast.Compare(left, [op], [right]) if type(op) in OPPOSITE:
+            yield ast.Compare(left, [OPPOSITE[type(op)]()], [right])
+        case ast.Return(ast.Tuple([first, second])):
+            yield ast.Return(ast.Tuple([second, first], ast.Load()))
+        case ast.Attribute(value, "T" | "mT"):
+            yield value
+        case ast.Attribute(value, name) if name in OTHER and name != "mean":
+            yield ast.Attribute(value, OTHER[name], ast.Load())
+        case ast.Call(ast.Attribute(value, "mean"), args, keywords):
+            yield ast.Call(ast.Attribute(value, "sum", ast.Load()), args, keywords)
+        case ast.Call(func, args, _):
+            name = ast.unparse(func).split(".")[-1]
+            of_library = isinstance(func, ast.Name) or ast.unparse(func.value) in LIBRARIES
+            if name in DROPPED:
+                yield args[0] if of_library else func.value
+            if len(args) > 1 and name not in SYMMETRIC and not any(isinstance(a, ast.Constant) for a in args[:2]):
+                yield ast.Call(func, [args[1], args[0], *args[2:]], node.keywords)
+    if isinstance(node, ast.BinOp):
+        for side in ("left", "right"):
+            value = getattr(node, side)
+            if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
+                sides = {"left": node.left, "right": node.right, side: ast.Constant(2 * value.value or 1)}
+                yield ast.BinOp(sides["left"], node.op, sides["right"])
+
+
+def expressions(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all below it that compute something: no checks of arguments, messages, types or devices."""
+    match node:
+        case ast.Raise() | ast.JoinedStr() | ast.If(body=[ast.Raise()], orelse=[]):
+            return
+        case ast.Call(func) if ast.unparse(func).startswith("check_"):
+            return
+        case ast.keyword(arg="dtype" | "device" | "generator"):
+            return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from expressions(child)
+
+
+def mutations(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.AST, str]]:
+    """(node, what takes its place, both as text), each once."""
+    seen = set()
+    for statement in function.body:
+        for node in expressions(statement):
+            for new in variants(node):
+                text = f"{ast.unparse(node)} → {ast.unparse(ast.fix_missing_locations(new))}"
+                if text not in seen and ast.unparse(node) != ast.unparse(new):
+                    seen.add(text)
+                    yield node, new, text
+
+
+def numbered(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, set[str]]]:
+    """Functions and methods with their qualified names and the formulas that they carry."""
+    for node in tree.body:
+        inside = node.body if isinstance(node, ast.ClassDef) else [node]
+        for function in inside:
+            if isinstance(function, ast.FunctionDef):
+                name = function.name if function is node else f"{node.name}.{function.name}"
+                cited = (NUMBER.findall(ast.get_docstring(part) or "") for part in (function, node))
+                yield name, function, set(next(filter(None, cited), ()))
+
+
+class Put(ast.NodeTransformer):
+    def __init__(self, old: ast.AST, new: ast.AST) -> None:
+        self.old, self.new = old, new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self.new if node is self.old else self.generic_visit(node)
+
+
+def code_of(code: CodeType, name: str) -> CodeType:
+    inside = [const for const in code.co_consts if isinstance(const, CodeType)]
+    found = [const for const in inside if const.co_qualname == name]
+    return found[0] if found else next(code_of(c, name) for c in inside if name.startswith(f"{c.co_qualname}."))
+
+
+def function_of(module: ModuleType, name: str) -> FunctionType:
+    found = module
+    for part in name.split("."):
+        found = inspect.getattr_static(found, part)
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    return inspect.unwrap(found)
+
+
+def first_failure(tests: list[pytest.Item]) -> str | None:
+    """The name of the first of these tests that fails."""
+    for item in tests:
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=None)):
+            return item.name
+    return None
+
+
+def seconds_of(tests: list[pytest.Item]) -> dict[str, float]:
+    """CPU time of each test; all must pass."""
+    seconds = {}
+    for item in tests:
+        start = time.process_time()
+        if first_failure([item]):
+            raise SystemExit(f"{item.nodeid} fails already without a mutation")
+        seconds[item.nodeid] = time.process_time() - start
+    return seconds
+
+
+def in_a_child(work: Callable[[], object], seconds: float) -> object:
+    """What the work returns in a process of its own that starts with all that is imported here."""
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
+        with os.fdopen(write, "w") as pipe:
+            json.dump(work(), pipe)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(answer or '"(time limit)"')
+
+
+class Mutate:
+    """A plugin of pytest that runs the collected tests against one mutant after another."""
+
+    def __init__(self, modules: list[str], only: str | None) -> None:
+        self.modules, self.only = modules, only
+        self.reasons = tomllib.loads((ROOT / "tests/mutate.toml").read_text())
+        self.found: list[str] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.marked = defaultdict(list)
+        for item in session.items:
+            for mark in item.iter_markers("equation"):
+                for number in mark.args:
+                    self.marked[number].append(item)
+        for name in self.modules:
+            self.module(name, self.reasons.get(name, {}))
+        return True
+
+    def tests(self, numbers: set[str]) -> list[pytest.Item]:
+        return list({item.nodeid: item for number in sorted(numbers) for item in self.marked[number]}.values())
+
+    def module(self, name: str, excused: dict[str, str]) -> None:
+        module = importlib.import_module(name)
+        tree = ast.parse(Path(module.__file__).read_text())
+        functions = [part for part in numbered(tree) if self.only in (None, *part[2]) and self.tests(part[2])]
+        tests = self.tests({number for _, _, numbers in functions for number in numbers})
+        seconds = in_a_child(lambda: seconds_of(tests), 3600)
+        if isinstance(seconds, str):
+            raise SystemExit(f"{name}: not all tests pass without a mutation")
+        unused = set() if self.only else set(excused)
+        for qualified, function, numbers in functions:
+            if qualified in excused:
+                unused.discard(qualified)
+                print(f"\n{name}.{qualified}: left out, because {excused[qualified]}")
+                continue
+            tests = sorted(self.tests(numbers), key=lambda item: seconds[item.nodeid])
+            limit = SECONDS + 3 * sum(seconds[item.nodeid] for item in tests)
+            killers, left = Counter(), []
+            for old, new, text in mutations(function):
+
+                def work(old=old, new=new, qualified=qualified, tests=tests) -> str | None:
+                    wrong = ast.fix_missing_locations(Put(old, new).visit(tree))
+                    function_of(module, qualified).__code__ = code_of(compile(wrong, name, "exec"), qualified)
+                    return first_failure(tests)
+
+                if killer := in_a_child(work, limit):
+                    killers[killer] += 1
+                else:
+                    left.append((f"{qualified}: {text}", old.lineno))
+            cited = ", ".join(sorted(numbers, key=lambda number: [*map(int, number.split("."))]))
+            print(f"\n{name}.{qualified} ({cited}): {killers.total() + len(left)} mutants, {killers.total()} killed")
+            for killer, times in killers.most_common():
+                print(f"    {times:3} by {killer}")
+            for key, line in left:
+                unused.discard(key)
+                print(
+                    f"    SURVIVES, line {line}: {key}",
+                    *([f"        because {excused[key]}"] * (key in excused)),
+                    sep="\n",
+                )
+                self.found += [f"{name}.{key}"] * (key not in excused)
+            sys.stdout.flush()
+        self.found += [f"mutate.toml excuses {name}.{key}, which does not survive" for key in sorted(unused)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", default=[f"companion.{name}" for name in MODULES])
+    parser.add_argument("--only", metavar="c.n", help="the functions that carry this formula")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    files = [str(path) for path in sorted(Path("tests").glob("test_*.py")) if "mark.equation(" in path.read_text()]
+    mutate = Mutate(options.modules, options.only)
+    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:warnings", *files], plugins=[mutate])
+    print(f"\n{len(mutate.found)} without a reason", *mutate.found, sep="\n")
+    sys.exit(bool(mutate.found))
