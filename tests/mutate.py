@@ -233,11 +233,7 @@ class Mutate:
                 print(f"    {times:3} by {killer}")
             for key, line in left:
                 unused.discard(key)
-                print(
-                    f"    SURVIVES, line {line}: {key}",
-                    *([f"        because {excused[key]}"] * (key in excused)),
-                    sep="\n",
-                )
+                print(f"    SURVIVES, line {line}: {key}\n        because {excused.get(key, '?')}")
                 self.found += [f"{name}.{key}"] * (key not in excused)
             sys.stdout.flush()
         self.found += [f"mutate.toml excuses {name}.{key}, which does not survive" for key in sorted(unused)]
@@ -251,6 +247,6 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     files = [str(path) for path in sorted(Path("tests").glob("test_*.py")) if "mark.equation(" in path.read_text()]
     mutate = Mutate(options.modules, options.only)
-    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:warnings", *files], plugins=[mutate])
+    status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:warnings", *files], plugins=[mutate])
     print(f"\n{len(mutate.found)} without a reason", *mutate.found, sep="\n")
-    sys.exit(bool(mutate.found))
+    sys.exit(bool(mutate.found) or status != pytest.ExitCode.NO_TESTS_COLLECTED)
