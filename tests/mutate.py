@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib
 import inspect
 import json
@@ -32,6 +33,13 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ["latent", "ppca", "autoencoder", "likelihoods", "vae", "gan", "metrics", "diffusion"]
 NUMBER = re.compile(r"\((\d+\.\d+)\)")
+QUICK = [
+    "-q",
+    "-s",
+    "--assert=plain",
+    "--tb=native",
+    *(f"-pno:{name}" for name in ("cacheprovider", "logging", "warnings")),
+]
 SECONDS = 5  # of CPU time, that a mutant may take more than thrice what its tests take otherwise
 
 OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
@@ -192,6 +200,7 @@ class Mutate:
             for mark in item.iter_markers("equation"):
                 for number in mark.args:
                     self.marked[number].append(item)
+        gc.disable()  # a collection in a child would copy all that it shares
         for name in self.modules:
             self.module(name, self.reasons.get(name, {}))
         return True
@@ -247,6 +256,6 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     files = [str(path) for path in sorted(Path("tests").glob("test_*.py")) if "mark.equation(" in path.read_text()]
     mutate = Mutate(options.modules, options.only)
-    status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:warnings", *files], plugins=[mutate])
+    status = pytest.main([*QUICK, *files], plugins=[mutate])
     print(f"\n{len(mutate.found)} without a reason", *mutate.found, sep="\n")
     sys.exit(bool(mutate.found) or status != pytest.ExitCode.NO_TESTS_COLLECTED)
