@@ -45,8 +45,9 @@ def close(a: Tensor | float, b: Tensor | float, tol: float = 1e-9) -> None:
 
 
 def within(estimates: Tensor, truth: Tensor | float, errors: float = 4.5) -> None:
-    """The mean of the estimates, shape (n, …), lies within so many standard errors of the truth."""
+    """The mean of the estimates, shape (n, …), lies within so many standard errors, all of them small, of the truth."""
     standard_error = estimates.std(0) / math.sqrt(len(estimates))
+    assert (standard_error < 0.05 * (1 + abs(truth))).all(), "an error without bound would agree with anything"
     assert ((estimates.mean(0) - truth).abs() < errors * standard_error).all()
 
 
