@@ -28,6 +28,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
+import torch
 from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,6 +201,7 @@ class Mutate:
             for mark in item.iter_markers("equation"):
                 for number in mark.args:
                     self.marked[number].append(item)
+        torch.testing.assert_close(torch.ones(1), torch.ones(1))  # imports what would cost each child a second
         gc.disable()  # a collection in a child would copy all that it shares
         for name in self.modules:
             self.module(name, self.reasons.get(name, {}))
