@@ -25,7 +25,6 @@ import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 
 import pytest
 import torch
@@ -34,18 +33,12 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ["latent", "ppca", "autoencoder", "likelihoods", "vae", "gan", "metrics", "diffusion"]
 NUMBER = re.compile(r"\((\d+\.\d+)\)")
-QUICK = [
-    "-q",
-    "-s",
-    "--assert=plain",
-    "--tb=native",
-    *(f"-pno:{name}" for name in ("cacheprovider", "logging", "warnings")),
-]
+QUICK = ["-qs", "--assert=plain", "--tb=native", "-pno:cacheprovider", "-pno:logging", "-pno:warnings"]
 SECONDS = 5  # of CPU time, that a mutant may take more than thrice what its tests take otherwise
 
 OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 OPPOSITE |= {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
-OTHER = {"sum": "mean", "mean": "sum", "sin": "cos", "cos": "sin", "logsumexp": "sum", "logdet": "det"}
+OTHER = {"sum": "mean", "sin": "cos", "cos": "sin", "logsumexp": "sum", "logdet": "det"}
 OTHER |= {"variance": "stddev", "stddev": "variance", "rsqrt": "sqrt"}
 DROPPED = {"abs", "cholesky", "exp", "expm1", "inv", "log", "log_softmax", "sigmoid", "softmax", "softplus"}
 DROPPED |= {"sqrt", "square"}
@@ -59,39 +52,32 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
         case ast.BinOp(left, op, right) if type(op) in OPPOSITE:
             yield ast.BinOp(left, OPPOSITE[type(op)](), right)
             yield left
-            yield {
-                ast.Sub: ast.UnaryOp(ast.USub(), right),
-                ast.Div: ast.BinOp(ast.Constant(1), op, right),
-            }.get(type(op), right)
+            without = {ast.Sub: ast.UnaryOp(ast.USub(), right), ast.Div: ast.BinOp(ast.Constant(1), op, right)}
+            yield without.get(type(op), right)
         case ast.BinOp(left, ast.Pow()):
             yield left
         case ast.AugAssign(target, op, value) if type(op) in OPPOSITE:
             yield ast.AugAssign(target, OPPOSITE[type(op)](), value)
-        case ast.UnaryOp(ast.USub(), operand):
-            yield operand
+        case ast.UnaryOp(ast.USub(), value) | ast.Attribute(value, "T" | "mT"):
+            yield value
         case ast.Compare(left, [op], [right]) if type(op) in OPPOSITE:
             yield ast.Compare(left, [OPPOSITE[type(op)]()], [right])
         case ast.Return(ast.Tuple([first, second])):
             yield ast.Return(ast.Tuple([second, first], ast.Load()))
-        case ast.Attribute(value, "T" | "mT"):
-            yield value
-        case ast.Attribute(value, name) if name in OTHER and name != "mean":
+        case ast.Attribute(value, name) if name in OTHER:
             yield ast.Attribute(value, OTHER[name], ast.Load())
         case ast.Call(ast.Attribute(value, "mean"), args, keywords):
             yield ast.Call(ast.Attribute(value, "sum", ast.Load()), args, keywords)
-        case ast.Call(func, args, _):
+        case ast.Call(func, args, keywords):
             name = ast.unparse(func).split(".")[-1]
-            of_library = isinstance(func, ast.Name) or ast.unparse(func.value) in LIBRARIES
             if name in DROPPED:
+                of_library = isinstance(func, ast.Name) or ast.unparse(func.value) in LIBRARIES
                 yield args[0] if of_library else func.value
             if len(args) > 1 and name not in SYMMETRIC and not any(isinstance(a, ast.Constant) for a in args[:2]):
-                yield ast.Call(func, [args[1], args[0], *args[2:]], node.keywords)
-    if isinstance(node, ast.BinOp):
-        for side in ("left", "right"):
-            value = getattr(node, side)
-            if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
-                sides = {"left": node.left, "right": node.right, side: ast.Constant(2 * value.value or 1)}
-                yield ast.BinOp(sides["left"], node.op, sides["right"])
+                yield ast.Call(func, [args[1], args[0], *args[2:]], keywords)
+    for side in ("left", "right") if isinstance(node, ast.BinOp) else ():
+        if isinstance(constant := getattr(node, side), ast.Constant) and isinstance(constant.value, int | float):
+            yield ast.BinOp(**{**vars(node), side: ast.Constant(2 * constant.value or 1)})
 
 
 def expressions(node: ast.AST) -> Iterator[ast.AST]:
@@ -108,49 +94,35 @@ def expressions(node: ast.AST) -> Iterator[ast.AST]:
         yield from expressions(child)
 
 
-def mutations(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.AST, str]]:
-    """(node, what takes its place, both as text), each once."""
-    seen = set()
-    for statement in function.body:
-        for node in expressions(statement):
-            for new in variants(node):
-                text = f"{ast.unparse(node)} → {ast.unparse(ast.fix_missing_locations(new))}"
-                if text not in seen and ast.unparse(node) != ast.unparse(new):
-                    seen.add(text)
-                    yield node, new, text
+def mutations(function: ast.FunctionDef) -> dict[str, tuple[ast.AST, ast.AST]]:
+    """Expressions and what takes their place, by the text of both."""
+    found = {}
+    for node in (node for statement in function.body for node in expressions(statement)):
+        for new in variants(node):
+            before, after = ast.unparse(node), ast.unparse(ast.fix_missing_locations(new))
+            if before != after:
+                found.setdefault(f"{before} → {after}", (node, new))
+    return found
 
 
 def numbered(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, set[str]]]:
     """Functions and methods with their qualified names and the formulas that they carry."""
     for node in tree.body:
-        inside = node.body if isinstance(node, ast.ClassDef) else [node]
-        for function in inside:
+        for function in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(function, ast.FunctionDef):
                 name = function.name if function is node else f"{node.name}.{function.name}"
                 cited = (NUMBER.findall(ast.get_docstring(part) or "") for part in (function, node))
                 yield name, function, set(next(filter(None, cited), ()))
 
 
-class Put(ast.NodeTransformer):
-    def __init__(self, old: ast.AST, new: ast.AST) -> None:
-        self.old, self.new = old, new
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        return self.new if node is self.old else self.generic_visit(node)
-
-
-def code_of(code: CodeType, name: str) -> CodeType:
-    inside = [const for const in code.co_consts if isinstance(const, CodeType)]
-    found = [const for const in inside if const.co_qualname == name]
-    return found[0] if found else next(code_of(c, name) for c in inside if name.startswith(f"{c.co_qualname}."))
-
-
-def function_of(module: ModuleType, name: str) -> FunctionType:
-    found = module
+def replace(module: object, name: str, tree: ast.Module) -> None:
+    """Make a function or method of the module what it is in the tree, wherever else it has been imported."""
+    codes, found = [compile(tree, "a mutant", "exec")], module
+    while (code := codes.pop()).co_qualname != name:
+        codes += [constant for constant in code.co_consts if hasattr(constant, "co_qualname")]
     for part in name.split("."):
         found = inspect.getattr_static(found, part)
-    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
-    return inspect.unwrap(found)
+    inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", found)).__code__ = code
 
 
 def first_failure(tests: list[pytest.Item]) -> str | None:
@@ -167,24 +139,25 @@ def seconds_of(tests: list[pytest.Item]) -> dict[str, float]:
     for item in tests:
         start = time.process_time()
         if first_failure([item]):
-            raise SystemExit(f"{item.nodeid} fails already without a mutation")
+            sys.exit(f"{item.nodeid} fails already without a mutation")
         seconds[item.nodeid] = time.process_time() - start
     return seconds
 
 
 def in_a_child(work: Callable[[], object], seconds: float) -> object:
-    """What the work returns in a process of its own that starts with all that is imported here."""
+    """What the work returns in a process of its own, which starts with all that is imported here."""
     read, write = os.pipe()
     if not (child := os.fork()):
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
-        with os.fdopen(write, "w") as pipe:
-            json.dump(work(), pipe)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+        try:
+            os.write(write, json.dumps(work()).encode())
+        except BaseException as error:
+            os.write(2, f"{error!r}\n".encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
         answer = pipe.read()
-    os.waitpid(child, 0)
-    return json.loads(answer or '"(time limit)"')
+    return "(time limit)" if os.WIFSIGNALED(os.waitpid(child, 0)[1]) else json.loads(answer)
 
 
 class Mutate:
@@ -192,19 +165,18 @@ class Mutate:
 
     def __init__(self, modules: list[str], only: str | None) -> None:
         self.modules, self.only = modules, only
-        self.reasons = tomllib.loads((ROOT / "tests/mutate.toml").read_text())
-        self.found: list[str] = []
+        self.marked, self.found = defaultdict(list), []
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self.marked = defaultdict(list)
         for item in session.items:
             for mark in item.iter_markers("equation"):
                 for number in mark.args:
                     self.marked[number].append(item)
         torch.testing.assert_close(torch.ones(1), torch.ones(1))  # imports what would cost each child a second
         gc.disable()  # a collection in a child would copy all that it shares
+        reasons = tomllib.loads((ROOT / "tests/mutate.toml").read_text())
         for name in self.modules:
-            self.module(name, self.reasons.get(name, {}))
+            self.module(name, reasons.get(name, {}))
         return True
 
     def tests(self, numbers: set[str]) -> list[pytest.Item]:
@@ -215,39 +187,35 @@ class Mutate:
         tree = ast.parse(Path(module.__file__).read_text())
         functions = [part for part in numbered(tree) if self.only in (None, *part[2]) and self.tests(part[2])]
         tests = self.tests({number for _, _, numbers in functions for number in numbers})
-        seconds = in_a_child(lambda: seconds_of(tests), 3600)
-        if isinstance(seconds, str):
-            raise SystemExit(f"{name}: not all tests pass without a mutation")
-        unused = set() if self.only else set(excused)
+        seconds, unused = in_a_child(lambda: seconds_of(tests), 3600), set(excused)
         for qualified, function, numbers in functions:
+            title = f"\n{name}.{qualified} ({', '.join(sorted(numbers))}):"
             if qualified in excused:
                 unused.discard(qualified)
-                print(f"\n{name}.{qualified}: left out, because {excused[qualified]}")
+                print(title, "left out, because", excused[qualified])
                 continue
             tests = sorted(self.tests(numbers), key=lambda item: seconds[item.nodeid])
             limit = SECONDS + 3 * sum(seconds[item.nodeid] for item in tests)
             killers, left = Counter(), []
-            for old, new, text in mutations(function):
+            for text, (old, new) in mutations(function).items():
 
                 def work(old=old, new=new, qualified=qualified, tests=tests) -> str | None:
-                    wrong = ast.fix_missing_locations(Put(old, new).visit(tree))
-                    function_of(module, qualified).__code__ = code_of(compile(wrong, name, "exec"), qualified)
+                    old.__class__, old.__dict__ = new.__class__, vars(new)
+                    replace(module, qualified, tree)
                     return first_failure(tests)
 
                 if killer := in_a_child(work, limit):
                     killers[killer] += 1
                 else:
                     left.append((f"{qualified}: {text}", old.lineno))
-            cited = ", ".join(sorted(numbers, key=lambda number: [*map(int, number.split("."))]))
-            print(f"\n{name}.{qualified} ({cited}): {killers.total() + len(left)} mutants, {killers.total()} killed")
-            for killer, times in killers.most_common():
-                print(f"    {times:3} by {killer}")
+            print(title, f"{killers.total() + len(left)} mutants, {killers.total()} killed")
+            print(*(f"    {times:3} by {killer}" for killer, times in killers.most_common()), sep="\n")
             for key, line in left:
                 unused.discard(key)
-                print(f"    SURVIVES, line {line}: {key}\n        because {excused.get(key, '?')}")
+                print(f"    SURVIVES, line {line}: {key}\n        because {excused.get(key, '?')}", flush=True)
                 self.found += [f"{name}.{key}"] * (key not in excused)
-            sys.stdout.flush()
-        self.found += [f"mutate.toml excuses {name}.{key}, which does not survive" for key in sorted(unused)]
+        if not self.only:
+            self.found += [f"mutate.toml excuses {name}.{key}, which does not survive" for key in sorted(unused)]
 
 
 if __name__ == "__main__":

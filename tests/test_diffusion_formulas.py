@@ -40,8 +40,9 @@ def close(a: Tensor, b: Tensor | float, tolerance: float = 1e-9) -> None:
 
 
 def within(samples: Tensor, mean: Tensor | float, errors: float = 4.5) -> None:
-    """The mean over the first axis is right, up to its standard error."""
+    """The mean over the first axis is right, up to its standard error, which is small."""
     error = samples.std(0) / math.sqrt(len(samples)) + 1e-12
+    assert (error < 0.05 * (1 + abs(mean))).all(), "an error without bound would agree with anything"
     assert ((samples.mean(0) - mean).abs() / error).max() < errors
 
 

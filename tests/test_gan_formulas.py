@@ -49,8 +49,9 @@ def gaussian(mean: float, std: float) -> torch.distributions.Normal:
 
 
 def within(estimates: Tensor, truth: float | Tensor, errors: float = 4.5) -> None:
-    """The mean of the estimates, shape (n, …), lies within so many standard errors of the truth."""
+    """The mean of the estimates, shape (n, …), lies within so many standard errors, all of them small, of the truth."""
     error = estimates.std(0) / math.sqrt(len(estimates))
+    assert (error < 0.05 * (1 + abs(truth))).all(), "an error without bound would agree with anything"
     assert ((estimates.mean(0) - truth).abs() < errors * error).all()
 
 
