@@ -37,6 +37,9 @@ notebooks: $(VENV)/test  ## execute the chapters that changed and derive both ed
 evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
 	$(BIN)/python book/evidence.py $(CHAPTER)
 
+digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
+	$(BIN)/python book/_ext/equations.py
+
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 PORTABLE := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
 

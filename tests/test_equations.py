@@ -49,13 +49,16 @@ def test_parameters(k):
 
 @pytest.fixture
 def book(tmp_path: Path):
-    """Writes a chapter and its tests; returns what the registry finds wrong with them."""
+    """Writes a chapter and its tests, with digests of `known`; returns what the registry finds wrong with them."""
 
-    def problems(chapter: str = CHAPTER, tests: str = TESTS, name: str = "01-a") -> list[str]:
-        for folder, file, text in (("chapters", f"{name}.md", chapter), ("tests", "test_a.py", tests)):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            (tmp_path / folder / file).write_text(text)
-        return equations.problems(tmp_path / "chapters", tmp_path / "tests")
+    def problems(chapter: str = CHAPTER, tests: str = TESTS, name: str = "01-a", known: str = CHAPTER) -> list[str]:
+        folders = tmp_path / "chapters", tmp_path / "tests"
+        for folder, file, text in zip(folders, (f"{name}.md", "test_a.py"), (known, tests), strict=True):
+            folder.mkdir(exist_ok=True)
+            (folder / file).write_text(text)
+        equations.write_digests(*folders)
+        (folders[0] / f"{name}.md").write_text(chapter)
+        return equations.problems(*folders)
 
     return problems
 
@@ -116,3 +119,31 @@ def test_a_formula_without_a_check_is_named(book) -> None:
 
 def test_only_chapters_number_their_formulas(book) -> None:
     assert any("only chapters number their formulas" in problem for problem in book(name="notation"))
+
+
+def test_a_turned_sign_in_a_formula_is_named_until_somebody_has_looked_at_its_tests(book) -> None:
+    turned = CHAPTER.replace("p(x) &= a", "p(x) &= -a")
+    assert book(turned) == [
+        "(1.2) changed: look at tests/test_a.py::TestBoth and tests/test_a.py::test_parameters, then run `make digests`"
+    ]
+    assert book(turned, known=turned) == []
+
+
+@pytest.mark.parametrize("spaced", ["$$\n  p( x )=1\n\\tag{1.1} $$", r"$$ p\!(x)\, =\; 1 \quad \tag{1.1} $$"])
+def test_the_spaces_of_a_formula_may_change(book, spaced: str) -> None:
+    chapter = CHAPTER.replace(r"$$ p(x) = 1 \tag{1.1} $$", spaced)
+    assert chapter != CHAPTER
+    assert book(chapter) == []
+
+
+def test_a_digest_too_few_and_one_too_many_are_named(book) -> None:
+    fewer = CHAPTER[: CHAPTER.index("$$\n\\begin")]
+    assert book(known=fewer)[0].startswith("(1.2) has no digest: look at tests/test_a.py::TestBoth and")
+    assert book(fewer, TESTS.replace("1.2", "1.1")) == [
+        "tests/equations.toml: no chapter has (1.2): run `make digests`"
+    ]
+
+
+def test_commands_stay_apart_where_their_spaces_go() -> None:
+    digests = {equations.Formula("1.1", tex, "01-a", 1).digest for tex in (r"\pi x", r"\pix", r"\pi\,x", "\\pi\n x")}
+    assert len(digests) == 2

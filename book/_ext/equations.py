@@ -4,13 +4,18 @@ A chapter numbers a displayed formula with `\tag{c.n}`; a test that checks it nu
 `@pytest.mark.equation("c.n")`. This module finds both (`tests/test_equations.py` holds them to each other) and is the
 Sphinx extension that turns a tag into an anchor with a link to its tests, "(c.n)" in the prose into a link to the
 formula, and the page `equations` into the index of all of them.
+
+`tests/equations.toml` holds a digest of each formula's TeX, so that a changed formula fails until somebody has looked
+at its tests and run this module (`make digests`).
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +29,9 @@ from sphinx.writers.html import HTMLTranslator
 
 TAG = re.compile(r"\s*\\tag\{([^}]*)\}")
 REFERENCE = re.compile(r"\((\d+\.\d+)\)")
+TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S", re.DOTALL)
+SPACES = {r"\quad", r"\qquad", r"\,", r"\:", r"\;", r"\!", "\\ ", "\\\n", "~"}
+DIGESTS = "equations.toml"
 INDEX = "equations"
 SHOWN = 3
 UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
@@ -42,6 +50,12 @@ class Formula:
     @property
     def anchor(self) -> str:
         return f"eq-{self.number.replace('.', '-')}"
+
+    @property
+    def digest(self) -> str:
+        """Eight digits that change with the TeX, but not with the spaces in it."""
+        tokens = [token for token in TOKEN.findall(self.tex) if token not in SPACES]
+        return hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -132,11 +146,25 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     for check in checked:
         if check.number not in numbers:
             found.append(f"{check.path}:{check.line}: {check.name} checks ({check.number}), which no chapter has")
+    digests = tomllib.loads((tests / DIGESTS).read_text())
+    for formula in listed:
+        looks = " and ".join(f"{check.path}::{check.name}" for check in checked if check.number == formula.number)
+        if digests.get(formula.number) != formula.digest:
+            what = "changed" if formula.number in digests else "has no digest"
+            found.append(f"({formula.number}) {what}: look at {looks or 'its test'}, then run `make digests`")
+    for number in sorted(digests.keys() - set(numbers)):
+        found.append(f"{tests.name}/{DIGESTS}: no chapter has ({number}): run `make digests`")
     chapters_with_formulas = {number.split(".")[0] for number in numbers}
     for number, name, line in references(chapters):
         if number not in numbers and number.split(".")[0] in chapters_with_formulas:
             found.append(f"{name}:{line}: ({number}) refers to a formula that no chapter has")
     return found
+
+
+def write_digests(chapters: Path, tests: Path) -> None:
+    """State that the tests check the formulas as they are now."""
+    lines = [f'"{formula.number}" = "{formula.digest}"\n' for formula in formulas(chapters)]
+    (tests / DIGESTS).write_text("# Digests of the formulas' TeX, by `make digests`.\n" + "".join(lines))
 
 
 def _without_code(text: str) -> str:
@@ -283,3 +311,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(aside, html=(visit_aside, depart))
     app.add_transform(LinkEquations)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+if __name__ == "__main__":
+    book = Path(__file__).resolve().parent.parent
+    write_digests(book / "chapters", book.parent / "tests")
