@@ -41,14 +41,15 @@ WRONG_4_1 = {
 
 def divergence(p, q, *, half=0.5, base=math.e, first=True, second=True, safe=True):
     m = (p + q) / 2
-    terms = [torch.special.xlogy(v, v / m) if safe else v * (v / m).log() for v in (p, q)]
+    terms = [v.xlogy(v) - v.xlogy(m) if safe else v * (v.log() - m.log()) for v in (p, q)]
     return half * (first * terms[0].sum() + second * terms[1].sum()) / math.log(base)
 
 
 WRONG_4_2 = {
     "The shape is": lambda p, q: torch.special.xlogy(p, 2 * p / (p + q)),
     "0 · log 0": lambda p, q: divergence(p, q, safe=False),
-    "midpoint": lambda p, q: torch.special.xlogy(p, p / q).sum(),
+    "0/0 where p = q = 0": lambda p, q: sum(torch.special.xlogy(v, 2 * v / (p + q)).sum() for v in (p, q)) / 2,
+    "midpoint": lambda p, q: (p.xlogy(p) - p.xlogy(q)).sum(),
     "mean of the two": lambda p, q: divergence(p, q, half=1),
     "base 2": lambda p, q: divergence(p, q, base=2),
     "one KL only": lambda p, q: divergence(p, q, half=1, second=False),

@@ -55,11 +55,12 @@ def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise
 def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`jsd(p, q)` is (4.9) in nats for probabilities of shape (k,), some of which may be 0."""
-    p, q = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.1, 0.0, 0.3, 0.6]], dtype=torch.float64)
+    p, q = torch.tensor([[0.5, 0.3, 0.2, 0.0, 0.0], [0.1, 0.0, 0.3, 0.6, 0.0]], dtype=torch.float64)
     answer = torch.as_tensor(given(jsd(p.clone(), q.clone()))).double()
     # What one draw tells about the coin that chose the distribution: log 2 − E[H(coin | draw)].
     m = (p + q) / 2
-    truth = math.log(2) - (m * Bernoulli(probs=p / (p + q)).entropy()).sum()
+    seen = m > 0
+    truth = math.log(2) - (m[seen] * Bernoulli(probs=(p / (2 * m))[seen]).entropy()).sum()
     expect(
         answer.ndim == 0,
         ko=f"모양이 {tuple(answer.shape)}이다. 모든 값에 걸쳐 더하면 수 하나가 남는다.",
@@ -67,8 +68,8 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
     )
     expect(
         not answer.isnan(),
-        ko="NaN이 나온다. 확률이 0인 곳에서 0 · log 0은 0으로 친다(torch.special.xlogy).",
-        en="The answer is NaN. Where a probability is 0, take 0 · log 0 as 0 (torch.special.xlogy).",
+        ko="NaN이 나온다. 0 · log 0은 0으로 친다(torch.special.xlogy). p = q = 0인 곳에서 0/0도 나오지 않게 하라.",
+        en="The answer is NaN. Take 0 · log 0 as 0 (torch.special.xlogy), and avoid 0/0 where p = q = 0.",
     )
     expect(
         answer.isfinite(),
@@ -85,7 +86,7 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
         ko="밑이 2인 로그를 썼다. 이 책의 단위는 nat이다.",
         en="You used logarithms to base 2. This book's unit is the nat.",
     )
-    one = torch.special.xlogy(p, p / m).sum()
+    one = (p[seen].xlogy(p[seen]) - p[seen].xlogy(m[seen])).sum()
     expect(
         not close(answer, one) and not close(answer, 2 * truth - one),
         ko="KL 하나뿐이다. p와 q 모두 m과 비교하라.",
