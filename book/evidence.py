@@ -34,8 +34,8 @@ def shifted(by: int) -> Iterator[None]:
         def manual_seed(self, seed: int) -> torch.Generator:
             return super().manual_seed(seed + by)
 
-    def moved(*args, seed: int = 0, **settings):
-        return fit(*args, seed=seed + by, progress=False, **settings)
+    def moved(*args, seed: int = 0, progress: bool = False, **settings):
+        return fit(*args, seed=seed + by, progress=progress, **settings)
 
     with (
         mock.patch.object(torch, "manual_seed", lambda seed: manual_seed(seed + by)),
