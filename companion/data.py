@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from torch import Generator, Tensor
 
@@ -219,6 +218,8 @@ class _Archive:
 
     def cache(self) -> Path:
         """The folder that keeps downloaded files; the variable COMPANION_DATA moves it."""
+        import pooch  # here and below, because whoever downloads nothing need not have it
+
         return Path(os.environ.get("COMPANION_DATA") or pooch.os_cache("companion")).expanduser() / self.name
 
     def load(self, split: str) -> tuple[Tensor, Tensor]:
@@ -230,6 +231,8 @@ class _Archive:
 
     def _find(self, file: str) -> np.ndarray:
         """The array in `file`, from disk if it is there, otherwise from the first mirror that gives it."""
+        import pooch
+
         cache = self.cache()
         published, content = self.files[file]
         failures = []
