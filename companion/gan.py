@@ -256,6 +256,7 @@ class GAN(nn.Module):
             return relativistic(fake, real)
         return _GENERATOR_LOSS[self.loss](fake)
 
+    @torch.enable_grad()
     def check_data(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Make sure that the networks can be trained on these data; `fit` and the first loss do it. It draws nothing.
 
@@ -274,14 +275,13 @@ class GAN(nn.Module):
         _find_labels("generator", self.generator, labels, x)
         rows = x[:2].detach().to(self._origin.device)
         few = None if labels is None else labels[:2]
-        with torch.enable_grad():
-            x_fake = self.generate(self._origin.expand(len(rows), -1), few)
-            if x_fake.shape != rows.shape:
-                raise ValueError(
-                    f"generator gives shape {tuple(x_fake.shape)} for {len(rows)} rows of z, where the data have "
-                    f"{tuple(rows.shape)}: change its last layer, or reshape the data"
-                )
-            logits = self.discriminate(rows.requires_grad_(), few)
+        x_fake = self.generate(self._origin.expand(len(rows), -1), few)
+        if x_fake.shape != rows.shape:
+            raise ValueError(
+                f"generator gives shape {tuple(x_fake.shape)} for {len(rows)} rows of z, where the data have "
+                f"{tuple(rows.shape)}: change its last layer, or reshape the data"
+            )
+        logits = self.discriminate(rows.requires_grad_(), few)
         for what, output, inputs in (
             ("the discriminator's logit does not depend on x", logits, [rows]),
             ("the discriminator's logit does not depend on its weights", logits, _trained(self.discriminator)),
