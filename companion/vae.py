@@ -154,7 +154,8 @@ class VAE(nn.Module):
         for block in torch.arange(check_int("k", k)).split(max(1, BLOCK // len(x))):
             eps = randn((len(block), *q.mean.shape), x, generator)
             z = q.mean + q.stddev * eps
-            log_w = self._log_likelihood(x, z) + self.prior().log_prob(z) - q.log_prob(z)
+            log_joint = self._log_likelihood(x, z) + self.prior().log_prob(z)
+            log_w = log_joint - q.log_prob(z)
             log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         return log_sum - math.log(k)
 
