@@ -245,13 +245,13 @@ class Sampler:
         if not 0 <= start <= 1:
             raise ValueError(f"start must be a time from 0, the data, to 1, the noise, got {start}")
         predict = functools.partial(self._predict, model, labels=labels, guidance=guidance)
-        x, times = x_t, [float(start), *(time for time in self.times if time < start)]
+        x, guess, times = x_t, (), [float(start), *(time for time in self.times if time < start)]
         for i, t in enumerate(times):
             with evaluating(model):
                 if i:
-                    x = self.step(model, predict, x, x_0, eps, t, times[i - 1], generator)
-                x_0, eps = predict(x, t) if t else (x, None)
-            yield Point(t, x, x_0)
+                    x = self.step(model, predict, x, *guess, t, times[i - 1], generator)
+                guess = predict(x, t) if t else (x,)
+            yield Point(t, x, guess[0])
 
     def _predict(self, model: Diffusion, x_t: Tensor, t: float, **asked: object) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε̂, clipped if it is asked for."""
