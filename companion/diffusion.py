@@ -245,14 +245,13 @@ class Sampler:
         if not 0 <= start <= 1:
             raise ValueError(f"start must be a time from 0, the data, to 1, the noise, got {start}")
         predict = functools.partial(self._predict, model, labels=labels, guidance=guidance)
-        x = x_t
-        for t, s in itertools.pairwise([start, *(time for time in self.times if time < start)]):
+        x, guess, times = x_t, (), [float(start), *(time for time in self.times if time < start)]
+        for i, t in enumerate(times):
             with evaluating(model):
-                x_0, eps = predict(x, t)
-            yield Point(t, x, x_0)
-            with evaluating(model):
-                x = self.step(model, predict, x, x_0, eps, s, t, generator)
-        yield Point(0.0, x, x)
+                if i:
+                    x = self.step(model, predict, x, *guess, t, times[i - 1], generator)
+                guess = predict(x, t) if t else (x,)
+            yield Point(t, x, guess[0])
 
     def _predict(self, model: Diffusion, x_t: Tensor, t: float, **asked: object) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε̂, clipped if it is asked for."""
@@ -778,15 +777,18 @@ def normal(mean: Tensor, std: Tensor) -> Independent:
 
 def _column(t: Tensor | float, x: Tensor) -> Tensor:
     """t, a number or of shape (n,), as a column of shape (n, 1, …) beside x, shape (n, …)."""
-    number = not isinstance(t, Tensor)
-    t = torch.as_tensor(t, dtype=x.dtype)
-    if t.numel() not in (1, len(x)) or t.shape[:1].numel() != t.numel():
-        raise ValueError(f"t must be a number or have one entry for each of the {len(x)} rows, not {tuple(t.shape)}")
-    if t.device.type == "cpu" and not torch.equal(t, t.clamp(-_ROUNDING, 1 + _ROUNDING)):
-        wrong = t[~((t >= 0) & (t <= 1))].flatten()[0]
+    if isinstance(t, int | float):
+        column, inside = x.new_full((), t), -_ROUNDING <= t <= 1 + _ROUNDING
+    else:
+        column = torch.as_tensor(t, dtype=x.dtype)
+        if column.numel() not in (1, len(x)) or column.shape[:1].numel() != column.numel():
+            shape = tuple(column.shape)
+            raise ValueError(f"t must be a number or have one entry for each of the {len(x)} rows, not {shape}")
+        inside = column.device.type != "cpu" or torch.equal(column, column.clamp(-_ROUNDING, 1 + _ROUNDING))
+    if not inside:
+        wrong = column[~((column >= 0) & (column <= 1))].flatten()[0]
         raise ValueError(f"t must be between 0, the data, and 1, the noise, not {wrong:g}: step i of T is t = i / T")
-    t = x.new_full(t.shape, t.item()) if number and t.numel() == 1 else t.to(x.device)  # to a GPU without waiting
-    return t.reshape(-1, *[1] * (x.ndim - 1))
+    return column.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _hide(labels: Tensor, x: Tensor) -> Tensor:

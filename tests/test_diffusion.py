@@ -798,16 +798,16 @@ def test_every_image_has_its_own_time():
 @pytest.mark.parametrize("norm", [nn.GroupNorm, nn.BatchNorm2d])
 def test_a_u_net_learns_syllables_and_is_left_as_it_was(norm):
     h = data.hangul(16)
-    x, labels = 2 * h.x[:200].view(-1, *IMAGE) - 1, h.labels[:200]
+    x, labels = 2 * h.x[:60].view(-1, *IMAGE) - 1, h.labels[:60]
     model = Diffusion(unet(norm, (19, 21, 28)), IMAGE, "straight", "data")
-    blank = ((x - x.mean(0)) ** 2).mean().item()  # the loss of the best picture that ignores x_t
-    fit(model, x, labels, steps=100, batch_size=40, lr=5e-3, progress=False, precision="float32")
+    blank = ((x - x.mean(0)) ** 2).mean().item()  # the least loss of one picture for all
+    fit(model, x, labels, steps=60, batch_size=20, lr=1e-2, progress=False, precision="float32")
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    losses = model.loss(x[:100], labels[:100])
+    losses = model.loss(x, labels)
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert bool(changed) is (norm is nn.BatchNorm2d)
-    assert losses < 0.8 * blank
+    assert losses < 0.9 * blank
     before = {name: value.clone() for name, value in model.state_dict().items()}
     one = model.sample(1, Heun(3), labels[0], 2.0, generator=torch.Generator().manual_seed(0))
     model.elbo(x[:2], 3)
