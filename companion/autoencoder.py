@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from companion.checks import check_alike, check_int, check_tensor
+from companion.checks import check_alike, check_int, check_tensor, first_checked
 from companion.devices import evaluation
 from companion.nets import mlp
-
-
-def first_checked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The loss of a model, which gives its first batch to `check_data` and takes all later ones as they are."""
-
-    @functools.wraps(loss)
-    def checked(self: nn.Module, *data: Tensor) -> Tensor:
-        if not self.checked:
-            self.check_data(*data)
-            self.checked = True
-        return loss(self, *data)
-
-    return checked
 
 
 class Autoencoder(nn.Module):

@@ -23,10 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from companion.checks import check_int, check_number, check_tensor
-from companion.devices import evaluating, randn
-from companion.likelihoods import GreyLevels
-from companion.nets import check_labels
+from companion.checks import check_int, check_labels, check_number, check_tensor
+from companion.devices import evaluating, evaluation, randn
+from companion.likelihoods import GreyLevels, normal
 
 #: log SNR at t = 1 of `Linear` and `Cosine`, up to 5e-5; for a schedule that leaves less of the data, the bound's last.
 _LAST = -10.05
@@ -342,17 +341,6 @@ def _alpha_sigma(model: Diffusion, t: float, x: Tensor) -> tuple[Tensor, Tensor]
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def _in_evaluation(method: Callable) -> Callable:
-    """Let a method of a model run in evaluation mode, after which the model is as it was."""
-
-    @functools.wraps(method)
-    def evaluated(model: nn.Module, *arguments: object, **options: object) -> object:
-        with evaluating(model):
-            return method(model, *arguments, **options)
-
-    return evaluated
-
-
 class Diffusion(nn.Module):
     """A deep latent-variable model with a fixed encoder, q(x_t | x_0), and one network for all times.
 
@@ -537,7 +525,7 @@ class Diffusion(nn.Module):
 
     # The bound
 
-    @_in_evaluation
+    @evaluation
     def elbo_terms(
         self, x: Tensor, steps: int = 100, *, labels: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -768,11 +756,6 @@ class EmpiricalDenoiser(nn.Module):
         length2 = self.x.square().sum(1)
         agreement = alpha * (x_t @ self.x.T) - alpha.square() / 2 * length2
         return (agreement / sigma.square()).softmax(1) @ self.x
-
-
-def normal(mean: Tensor, std: Tensor) -> Independent:
-    """N(mean, std²) for each row: the entries of a row, of whatever event shape, are independent."""
-    return Independent(Normal(mean, std, validate_args=False), mean.ndim - 1, validate_args=False)
 
 
 def _column(t: Tensor | float, x: Tensor) -> Tensor:

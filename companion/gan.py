@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from companion.checks import check_alike, check_int, check_number, check_tensor
+from companion.checks import check_alike, check_int, check_labels, check_number, check_tensor, first_checked
 from companion.devices import evaluating, randn
 from companion.training import Objective
 
@@ -115,8 +115,6 @@ LOSSES = {
 #: Where the slope of D's logit can be penalised.
 PLACES = ("real", "fake", "both", "between")
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
 #: What bounded layers give, and how x gets there.
 _RANGES = {
     nn.Sigmoid: (0, 1, "(x - x.min()) / (x.max() - x.min())"),
@@ -163,6 +161,8 @@ class GAN(nn.Module):
             generator, discriminator and data do not fit together.
     """
 
+    checked = False
+
     def __init__(
         self,
         generator: nn.Module,
@@ -192,7 +192,6 @@ class GAN(nn.Module):
         like = next(self.parameters(), torch.zeros(()))
         origin = torch.zeros(self.latent_dim, dtype=like.dtype, device=like.device)
         self.register_buffer("_origin", origin, persistent=False)
-        self._checked = False
 
     def prior(self) -> Independent:
         """p(z) = N(z; 0, I), (4.1)."""
@@ -228,6 +227,7 @@ class GAN(nn.Module):
             Objective("generator", list(self.generator.parameters()), self.generator_loss),
         ]
 
+    @first_checked
     def discriminator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out.
 
@@ -235,7 +235,6 @@ class GAN(nn.Module):
             x: data, shape (n, …).
             labels: integers, shape (n, k); the generated x get the same.
         """
-        check_first(self, x, labels)
         with torch.no_grad():
             x_fake = self._G(self._noise(len(x)), labels)
         both = torch.cat([x, x_fake]).detach().requires_grad_(self.penalty > 0)
@@ -245,9 +244,9 @@ class GAN(nn.Module):
             loss = loss + self.penalty * self._slope(both, real, fake, labels)
         return loss
 
+    @first_checked
     def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """G's loss on as many generated samples as there are real x, with their labels; a scalar."""
-        check_first(self, x, labels)
         x_fake = self._G(self._noise(len(x)), labels)
         fake = self._D(x_fake, labels)
         if self.loss == "relativistic":
@@ -291,7 +290,6 @@ class GAN(nn.Module):
                 raise ValueError(f"{what}: compute one from the other, without detach() and no_grad()")
         if not x.is_meta:
             _check_range(x, self.generator)
-        self._checked = True
 
     def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws from p(z), shape (n, q)."""
@@ -326,12 +324,6 @@ class GAN(nn.Module):
         return zero_centred_penalty(torch.cat(logits), both)  # over 2n rows: half
 
 
-def check_first(model: GAN, x: Tensor, labels: Tensor | None) -> None:
-    """Check the data of a model's first loss, and only those."""
-    if not model._checked:
-        model.check_data(x, labels)
-
-
 def _given(labels: Tensor | None) -> tuple[Tensor, ...]:
     return () if labels is None else (labels,)
 
@@ -346,14 +338,8 @@ def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor
         raise TypeError(f"{name} takes no labels: leave them out, or let its forward take them as second") from None
     if labels is None:
         return None
-    kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-    if kind not in _INTEGERS:
-        raise TypeError(f"labels must be a tensor of integers, not {kind}: use labels.long()")
-    if labels.ndim != 2 or len(labels) != len(x):
-        raise ValueError(
-            f"labels must have shape ({len(x)}, k), not {tuple(labels.shape)}: use labels[:, None] for k = 1"
-        )
-    return labels.to(x.device)
+    labels = check_labels(labels, len(x), getattr(network, "classes", None), wait=True)
+    return labels.expand(len(x), -1).to(x.device)
 
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:

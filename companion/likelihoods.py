@@ -204,7 +204,8 @@ class Unfolded(Distribution):
 
 
 def normal(mean: Tensor, std: Tensor) -> Independent:
-    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
+    """Independent normal entries, one distribution for each row of mean, shape (n, …); for (d,) a single one."""
+    return Independent(Normal(mean, std, validate_args=False), max(mean.ndim - 1, 1), validate_args=False)
 
 
 def _all_axes(p: Distribution) -> Distribution:

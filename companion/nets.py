@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import torch
@@ -55,41 +54,6 @@ class FourierFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         angle = x @ self.B
         return torch.cat([x, angle.sin(), angle.cos()], dim=-1)
-
-
-def check_labels(labels: Tensor, rows: int, classes: Sequence[int] | None = None, *, wait: bool = False) -> Tensor:
-    """The labels as 64-bit integers: of shape (rows, k), or for all rows alike (1, k) or (k,), where −1 stands for any.
-
-    Args:
-        labels: integers, a tensor or what torch.as_tensor takes.
-        rows: n, rows of the batch.
-        classes: for each of the k labels the number of its values, if known.
-        wait: whether to look at the values on a GPU too, for which the host has to wait.
-
-    Raises:
-        TypeError: if they are no integers.
-        ValueError: if they have another shape, or a value is out of range.
-    """
-    labels = torch.as_tensor(labels)
-    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"labels must be integers, not {labels.dtype}: use labels.long()")
-    k, shape = labels.shape[-1:].numel() if classes is None else len(classes), tuple(labels.shape)
-    unclear = classes is None and shape == (rows,) and rows > 1
-    if unclear or shape not in ((rows, k), (1, k), (k,)):
-        wanted = f"({rows}, {'k' if classes is None else k})"
-        raise ValueError(
-            f"labels must have shape {wanted}, a column for each label, not {shape}: use labels[:, None] for one label "
-            "a row, labels[None] for the labels of all rows"
-        )
-    labels = labels.long()
-    if labels.device.type == "cpu" or (wait and not labels.is_meta):
-        wrong = (labels < -1) | (labels >= torch.tensor(classes if classes else math.inf, device=labels.device))
-        if wrong.any():
-            column = int(wrong.reshape(-1, k).any(0).nonzero()[0])
-            value = int(labels[..., column][wrong[..., column]][0])
-            values = "at least 0" if classes is None else f"from 0 to {classes[column] - 1}"
-            raise ValueError(f"labels has {value} in column {column}, where they are {values}, or −1 for any")
-    return labels
 
 
 class _Conditional(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from companion.autoencoder import check_module, first_checked, line, run
-from companion.checks import check_alike, check_int, check_number, check_tensor
+from companion.autoencoder import check_module, line, run
+from companion.checks import check_alike, check_int, check_number, check_tensor, first_checked
 from companion.devices import evaluating, evaluation, randn, seeded
 from companion.likelihoods import Unfolded, bounded, check_support, normal
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from companion.nets import FourierFeatures, ResidualMLP, UNet, check_labels, conv_decoder, conv_encoder, mlp
+from companion.checks import check_labels
+from companion.nets import FourierFeatures, ResidualMLP, UNet, conv_decoder, conv_encoder, mlp
 
 
 @pytest.mark.parametrize(("activation", "function"), [(nn.SiLU, torch.nn.functional.silu), (nn.Tanh, torch.tanh)])
