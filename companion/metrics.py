@@ -32,8 +32,8 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: if x is no tensor of float32 or float64.
         ValueError: if x is empty or has another number of entries than the images.
     """
+    x = _rows("x", x, images[0].numel())
     images = images.flatten(1).to(x)
-    x = _rows("x", x, images.shape[1])
     half_norm = images.square().sum(dim=1) / 2
     step = max(1, _TABLE // len(images))
     index = torch.cat([(rows @ images.T - half_norm).argmax(dim=1) for rows in x.split(step)])
