@@ -161,7 +161,7 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> float:
     for name, values in (("x", x), ("y", y)):
         check_tensor(name, values, ndim=1)
     t = torch.cat([x, y]).sort().values.double()
-    F, G = (torch.searchsorted(v.sort().values.double(), t[:-1], right=True) / len(v) for v in (x, y))
+    F, G = (torch.searchsorted(v.sort().values.double(), t[:-1], right=True).double() / len(v) for v in (x, y))
     return ((F - G).abs() * t.diff()).sum().item()
 
 
