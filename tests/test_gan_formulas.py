@@ -418,6 +418,9 @@ def test_the_gradient_penalty_sample_by_sample() -> None:
     shares = (random_interpolates(x, y) - y) / (x - y)
     close(shares, shares[:, :1].expand(4000, 3))
     assert stats.kstest(shares[:, 0].numpy(), "uniform").pvalue > 1e-3
+    images = random_interpolates(torch.ones(6, 2, 3, 3), torch.zeros(6, 2, 3, 3)).flatten(1)
+    assert torch.equal(images, images[:, :1].expand(6, 18))
+    assert len(images[:, 0].unique()) == 6
 
 
 # 4.7 Dynamics
