@@ -151,6 +151,8 @@ def test_prototypes_are_a_mixture_with_equal_spheres() -> None:
     x = torch.randn(20, 4, generator=seeded(1), dtype=torch.float64)
     torch.testing.assert_close(model.log_joint(x), truth.log_joint(x))
     torch.testing.assert_close(model.log_prob(x), truth.marginal().log_prob(x))
+    by_hand = stats.norm.logpdf(x[:6], g, 0.4).sum(1)
+    np.testing.assert_allclose(model.likelihood(torch.arange(6)).log_prob(x[:6]), by_hand)
     assert 19 * 21 * 28 == 11172
 
 
