@@ -58,6 +58,8 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
             yield left
         case ast.AugAssign(target, op, value) if type(op) in OPPOSITE:
             yield ast.AugAssign(target, OPPOSITE[type(op)](), value)
+        case ast.UnaryOp(ast.USub(), ast.Constant(int())):
+            return  # an axis
         case ast.UnaryOp(ast.USub(), value) | ast.Attribute(value, "T" | "mT"):
             yield value
         case ast.Compare(left, [op], [right]) if type(op) in OPPOSITE:

@@ -23,6 +23,7 @@ from companion.diffusion import (
     Linear,
     Straight,
     split,
+    target,
 )
 from companion.latent import GaussianMixture
 
@@ -69,7 +70,9 @@ def test_signal_fades_while_noise_grows(schedule) -> None:
     model = diffusion(torch.nn.Identity(), schedule, dim=3)
     for t in TIMES:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        x_t = model.q_sample(x_0, t.expand(n), normal(n, 3, seed=2))
+        eps = normal(n, 3, seed=2)
+        x_t = model.q_sample(x_0, t.expand(n), eps)
+        close(x_t, alpha * x_0 + sigma * eps)
         within(x_t, alpha * x_0[0])
         within((x_t - alpha * x_0[0]).square(), sigma**2)
         close(
@@ -206,6 +209,7 @@ def test_the_bound_of_chapter_3_for_a_chain() -> None:
     assert kl > 0.01
 
 
+@pytest.mark.equation("5.6")
 @pytest.mark.equation("5.7")
 @pytest.mark.parametrize("schedule", SCHEDULES[:2], ids=lambda schedule: type(schedule).__name__)
 def test_the_bound_splits_into_steps(schedule) -> None:
@@ -232,6 +236,7 @@ def test_the_bound_splits_into_steps(schedule) -> None:
     assert difference.abs() < 4.5 * math.sqrt((log_ratio.var() + bound.var()) / n)
 
 
+@pytest.mark.equation("5.6")
 @pytest.mark.equation("5.7")
 @pytest.mark.parametrize("schedule", SCHEDULES[:2], ids=lambda schedule: type(schedule).__name__)
 def test_who_knows_the_datum_pays_for_what_the_noise_leaves_of_it(schedule) -> None:
@@ -244,6 +249,15 @@ def test_who_knows_the_datum_pays_for_what_the_noise_leaves_of_it(schedule) -> N
     assert prior > 0.1
     bound = model.elbo(torch.full((1, 1), far, dtype=torch.float64), steps=5)
     close(bound, Normal(number(0.0), resolution).log_prob(number(0.0)) - prior, 1e-6)
+
+
+@pytest.mark.equation("5.7")
+def test_the_reconstruction_of_grey_levels_is_a_share_of_a_gaussian() -> None:
+    levels = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
+    model = diffusion(lambda x_t, t: torch.full_like(x_t, 0.2), levels=3, resolution=0.5)
+    reconstruction, _, _ = model.elbo_terms(levels, steps=2)
+    density = stats.norm.pdf(levels[:, 0], 0.2, 0.5)
+    close(reconstruction.exp(), torch.from_numpy(density / density.sum()), 1e-6)
 
 
 @pytest.mark.equation("5.8")
@@ -355,6 +369,26 @@ def test_the_simple_loss_by_quadrature() -> None:
     torch.manual_seed(7)
     losses = torch.stack([model.loss(v.sqrt() * normal(1000, d, seed=100 + i)) for i in range(100)])
     within(d * losses, integrate.quad(error, 0, 1)[0])
+
+
+@pytest.mark.equation("5.12")
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_times_are_uniform_one_in_each_of_n_parts_and_labels_are_hidden_at_random(n: int) -> None:
+    seen = []
+
+    def denoiser(x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        seen.append((t.sort().values * n - torch.arange(n), labels))
+        return x_t
+
+    model, asked = diffusion(denoiser, "cosine", "noise", dim=2), torch.arange(3 * n).reshape(n, 3)
+    for _ in range(500):
+        model.loss(torch.zeros(n, 2).double(), asked)
+    within_a_part, labels = (torch.stack(parts) for parts in zip(*seen, strict=True))
+    assert stats.kstest(within_a_part[:, 0].numpy(), "uniform").pvalue > 1e-3
+    assert ((within_a_part > -1e-9) & (within_a_part < 1 + 1e-9)).all()
+    assert ((labels == asked) | (labels == -1)).all()
+    shown = (labels == asked).sum(-1).flatten().bincount(minlength=4)
+    assert stats.chisquare(shown.numpy()).pvalue > 1e-3  # 0, 1, 2 or 3 of three, equally often
 
 
 @pytest.mark.equation("5.13")
@@ -701,12 +735,12 @@ def test_the_flow_matching_loss_of_a_known_prediction(k: float) -> None:
 def test_the_three_errors_are_multiples_of_one_another(schedule: str) -> None:
     """A velocity that is wrong by a known amount, and what the package reads from it; α' and σ' by differences."""
     v_hat, x_0, eps, t = *normal(3, 4, 3, seed=93), 0.37
-    model = Diffusion(lambda x, t: v_hat, 3, schedule, "velocity").double()
+    model, column = Diffusion(torch.nn.Identity(), 3, schedule, "data"), torch.full((4, 1), t).double()
     (a, s), (a_up, s_up), (a_down, s_down) = (pair(model, time) for time in (t, t + 1e-6, t - 1e-6))
     da, ds = (a_up - a_down) / 2e-6, (s_up - s_down) / 2e-6
     x_t = a * x_0 + s * eps
-    x_hat, eps_hat = model.predict(x_t, t)
-    close(model.velocity(x_t, t), v_hat)
+    x_hat, eps_hat = split("velocity", v_hat, x_t, column, model.schedule)
+    close(target("velocity", x_hat, eps_hat, column, model.schedule), v_hat)
     in_data, in_noise = (x_0 - x_hat).square().sum(1), (eps - eps_hat).square().sum(1)
     in_velocity = (da * x_0 + ds * eps - v_hat).square().sum(1)
     W = a * ds - da * s

@@ -93,11 +93,11 @@ def test_kl_is_never_negative_and_zero_only_between_equals(pairs: list[tuple[flo
 @pytest.mark.parametrize("s", [0.7, 1.3, 2.5])
 def test_expected_log_likelihood_is_minus_entropy_minus_kl(s: float) -> None:
     p = MODELS[7]
-    x = torch.linspace(-12, 12, 6001, dtype=torch.float64)
+    x = torch.linspace(-12, 12, 1201, dtype=torch.float64)
     density, log_q = p.log_prob(x).exp(), Normal(0.2, s).log_prob(x)
     minus_entropy = integrate.simpson(torch.xlogy(density, density).numpy(), x=x.numpy())
     kl = integrate.simpson((density * (p.log_prob(x) - log_q)).numpy(), x=x.numpy())
-    sample = Normal(0.2, s).log_prob(p.sample(100_000, generator=seeded()))
+    sample = Normal(0.2, s).log_prob(p.sample(50_000, generator=seeded()))
     assert within(sample, minus_entropy - kl)
 
 
@@ -152,6 +152,8 @@ def test_prototypes_are_a_mixture_with_equal_spheres() -> None:
     x = torch.randn(20, 4, generator=seeded(1), dtype=torch.float64)
     torch.testing.assert_close(model.log_joint(x), truth.log_joint(x))
     torch.testing.assert_close(model.log_prob(x), truth.marginal().log_prob(x))
+    by_hand = stats.norm.logpdf(x[:6], g, 0.4).sum(1)
+    np.testing.assert_allclose(model.likelihood(torch.arange(6)).log_prob(x[:6]), by_hand)
     assert 19 * 21 * 28 == 11172
 
 
@@ -520,7 +522,7 @@ def test_the_m_step_with_a_floor_is_the_constrained_maximum() -> None:
     scale=st.sampled_from([1e-6, 1.0, 1e6]),
     repeated=st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_em_never_lowers_the_likelihood(seed, n, d, K, floor, scale, repeated) -> None:
     x = scale * torch.randn(n, d, generator=seeded(seed), dtype=torch.float64)
     if repeated:

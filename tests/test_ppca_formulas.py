@@ -261,6 +261,10 @@ def test_too_few_rows_leave_nothing_for_the_noise() -> None:
     for n, positive in ((Q + 1, False), (Q + 2, True)):
         lam = torch.linalg.eigvalsh(covariance(normal(n, D, seed=28))).flip(0)
         assert (lam[Q:].mean() > 1e-10).item() is positive
+    few = normal(3, 6, seed=34)
+    fitted = PPCA.fit(few, 4)
+    assert fitted.latent_dim == 4
+    close(fitted.W @ fitted.W.T, covariance(few), 1e-8)
 
 
 @pytest.mark.equation("2.15")
@@ -424,6 +428,8 @@ def test_striking_rows_integrates_missing_entries_out(model: PPCA) -> None:
     holed = point.clone()
     holed[1] = torch.nan
     close(model.log_prob(holed[None])[0], by_quadrature, 1e-8)
+    gain = W_o.T @ torch.linalg.inv(W_o @ W_o.T + model.sigma2 * eye(3))
+    close(model.posterior(holed[None]).mean[0], gain @ (point[o] - model.mu[o]))
 
 
 @pytest.mark.equation("2.27")
