@@ -1008,7 +1008,7 @@ def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
 
 
 def test_the_recommended_loss_captures_the_grid():
-    """A ninth of the training that `make bench` gives it: all modes are found and evenly, few points close to one yet."""
+    """A ninth of the training that `make bench` gives it: all modes are found, evenly, but few points lie close."""
     score = mode_run("grid", "relativistic", seed=0, steps=1000)[0]
     assert score.captured == 25
     assert score.high_quality > 0.3
