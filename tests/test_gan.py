@@ -995,6 +995,18 @@ def test_on_a_line_the_gradient_penalty_locks_the_sign_of_the_slope():
     assert model.discriminator.psi.item() == pytest.approx(1 - 3 / 20, abs=0.01)
 
 
+def test_the_players_may_learn_at_different_rates():
+    """Adam's first step is about the learning rate in every weight."""
+    torch.manual_seed(0)
+    model = GAN(mlp(2, 8, 2), mlp(2, 8, 1), 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, torch.randn(64, 2), steps=1, lr={"discriminator": 1e-2, "generator": 1e-4}, progress=False)
+    moved = {name: (value - before[name]).abs().max().item() for name, value in model.state_dict().items()}
+    for name, distance in moved.items():
+        rate = 1e-2 if name.startswith("discriminator") else 1e-4
+        assert distance == pytest.approx(rate, rel=0.02) or name == "discriminator.2.bias", name  # it cancels
+
+
 def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
     """A tenth of the training that `make bench` gives it; the full one reaches 97 % within three deviations."""
     score = mode_run("ring", "relativistic", seed=0, steps=800)[0]

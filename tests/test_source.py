@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
+import nbformat
 import torch
 
 from companion.checks import check_int
-from companion.source import show_source
+from companion.source import WIDTH, show_source
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def shown(*items) -> str:
@@ -67,3 +71,21 @@ def test_a_long_signature_is_folded_and_its_decorator_left_out() -> None:
 
 def test_several_are_shown_one_after_the_other_and_highlighted() -> None:
     assert show_source(halved, halved).data == f"```python\n{shown(halved)}\n\n{shown(halved)}\n```"
+
+
+def test_code_on_the_pages_needs_no_scrolling() -> None:
+    wide = []
+    for path in sorted((ROOT / "book" / "en").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                shown = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
+                lines = "\n".join([cell.source, *shown]).splitlines()
+                wide += [f"{path.stem}: {line}" for line in lines if len(line) > WIDTH]
+    assert wide == []
+
+
+def test_no_page_shows_the_call_that_shows_the_code() -> None:
+    for path in sorted((ROOT / "book" / "en").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and "show_source(" in cell.source:
+                assert "remove-input" in cell.metadata.get("tags", []), f"{path.stem}: {cell.source}"
