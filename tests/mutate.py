@@ -33,7 +33,7 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ["latent", "ppca", "autoencoder", "likelihoods", "vae", "gan", "metrics", "diffusion"]
 NUMBER = re.compile(r"\((\d+\.\d+)\)")
-QUICK = ["-qs", "--assert=plain", "--tb=native", "-pno:cacheprovider", "-pno:logging", "-pno:warnings"]
+QUICK = ["-qs", "--assert=plain", "--tb=native", "-pno:cacheprovider", "-pno:logging"]
 SECONDS = 5  # of CPU time, that a mutant may take more than thrice what its tests take otherwise
 
 OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
