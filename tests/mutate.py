@@ -170,6 +170,8 @@ class Mutate:
         self.marked, self.found = defaultdict(list), []
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            pytest.exit("some tests could not be collected", 2)
         for item in session.items:
             for mark in item.iter_markers("equation"):
                 for number in mark.args:
