@@ -1134,3 +1134,17 @@ def test_a_model_looks_at_all_the_data_once_before_the_first_step(tmp_path):
 
 
 Y = make_data()[1]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_parts_stay_as_they_are(frozen):
+    """A trained part that was put in evaluation mode and needs no gradients keeps its statistics; all others learn."""
+    model = Regression()
+    model.body.eval().requires_grad_(not frozen)
+    before = model.body[0].running_mean.clone()
+    modes = []
+    model.body[2].register_forward_hook(lambda module, *_: modes.append(module.training))
+    fit(model, *make_data(), steps=3, progress=False)
+    assert torch.equal(model.body[0].running_mean, before) is frozen
+    assert modes == [not frozen] * 3
+    assert model.training and not model.body[2].training
