@@ -366,12 +366,14 @@ class Diffusion(nn.Module):
             the distance of two grey levels; but no less than the schedule's σ/α at t = 0.
 
     Raises:
-        TypeError: if denoiser cannot be called, or is a class; if dim is neither an integer nor a sequence of them; in the methods, if x is float64 and the denoiser
-            float32, or labels are no integers.
+        TypeError: if denoiser cannot be called, or is a class; if dim is neither an integer nor a sequence of them; in
+            the methods, if x is float64 and the denoiser float32, or labels are no integers.
         ValueError: if there is no such schedule, prediction or weighting, or what the network would have to predict is
             infinite or leaves x_0 open at one end of the schedule; in the methods, if x, t or labels have another shape
             or scale than the model's.
     """
+
+    checked = False
 
     def __init__(
         self,
@@ -407,7 +409,6 @@ class Diffusion(nn.Module):
         weight = self._weight()
         like = {} if weight is None else {"dtype": weight.dtype, "device": weight.device}
         self.register_buffer("_origin", torch.zeros(self.event_shape, **like), persistent=False)
-        self._checked = False
 
     # What is known: distributions of the noising process
 
@@ -421,8 +422,8 @@ class Diffusion(nn.Module):
 
         Raises:
             TypeError: if x has no floating-point numbers.
-            ValueError: if eps has another shape than x; if t has another shape; or is outside of [0, 1], which is not looked at on a GPU, where the host
-                would have to wait for it.
+            ValueError: if eps has another shape than x; if t has another shape, or is outside of [0, 1], which is not
+                looked at on a GPU, where the host would have to wait for it.
         """
         t = _column(t, x)
         if eps.shape != x.shape:
@@ -671,7 +672,7 @@ class Diffusion(nn.Module):
             raise TypeError(f"x is {x.dtype}, the denoiser {weight.dtype}: convert one with .to(dtype)")
 
     def _check_ends(self) -> None:
-        """Look at t = 0 and t = 1: whether what the network is to predict is finite there, and where log SNR begins and ends."""
+        """Look at t = 0 and t = 1: is what the network is to predict finite, and where does log SNR begin and end?"""
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
         if self.predicts == "velocity" and torch.stack(self.schedule.rates(ends)).isinf().any():
             raise ValueError(
@@ -718,11 +719,11 @@ def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bo
 
 def check_batch(model: Diffusion, x: Tensor, labels: Tensor | None) -> None:
     """Let a batch pass if it has the right shapes; of the first one, look at the values too."""
-    if model._checked:
+    if model.checked:
         check_rows(model, x, labels, values=False)
     else:
         model.check_data(x, labels)
-        model._checked = True
+        model.checked = True
 
 
 # --- denoisers that are known: the oracles ---------------------------------------------------------------------------

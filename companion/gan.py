@@ -156,8 +156,8 @@ class GAN(nn.Module):
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
-        TypeError: if a network is no module; in the methods, if x or z is of another type than the model, labels are no integers, or a network
-            takes no labels, or needs some.
+        TypeError: if a network is no module; in the methods, if x or z is of another type than the model, labels are no
+            integers, or a network takes no labels, or needs some.
         ValueError: if there is no such loss or place, or a place for a penalty of weight 0; in the methods, if
             generator, discriminator and data do not fit together.
     """

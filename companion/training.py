@@ -88,8 +88,8 @@ def fit(
         model: it comes back on the device and in the mode (training or evaluation) in which it was given. The book's
             models sample and give bounds in evaluation mode by themselves; call `model.eval()` before you use networks
             with dropout or batch norm directly. It trains in training mode, without the parts that are in evaluation
-            mode and none of whose weights require gradients. If it has `check_data(*data)`, that is called once, before the first
-            step, to refuse data on a wrong scale.
+            mode and none of whose weights require gradients. If it has `check_data(*data)`, that is called once, before
+            the first step, to refuse data on a wrong scale.
         data: tensors with the same number of rows, such as x, or x and labels; a batch holds the same rows of each.
         steps: how often the players take their turns, all calls with one checkpoint together.
         batch_size: rows in a batch. An epoch shows every row once, in an order that seed and epoch alone decide; its
@@ -156,7 +156,12 @@ def fit(
             model.check_data(*training.data)
         if checkpoint is not None:
             training.resume(Path(checkpoint).expanduser())
-        return training.run(checkpoint_every, progress)
+        try:
+            return training.run(checkpoint_every, progress)
+        except (TypeError, ValueError, RuntimeError):
+            if training.path and not training.done:
+                training.path.unlink()  # of a model that does not run: it would refuse the mended one
+            raise
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
