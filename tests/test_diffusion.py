@@ -852,7 +852,7 @@ def test_bounds_and_samples_are_made_in_evaluation_mode(part):
             net.calls.clear()
             net.fails = fails
             if fails:
-                with pytest.raises(RuntimeError, match="as asked"):
+                with pytest.raises(ValueError, match="as asked"):
                     use()
             else:
                 use()
@@ -1368,8 +1368,9 @@ def test_a_schedule_that_begins_with_noise_is_a_bound_from_there_on():
     values = torch.linalg.eigvalsh(C)
     shrunk = values / (values + 0.04)  # Var[x | x_t] = 0.04 · shrunk
     gap = 0.5 * (shrunk - 1 - shrunk.log()).sum()
-    missed = p.log_prob(x) - model.elbo(x, 300)
-    assert missed.mean() == pytest.approx(gap.item(), abs=4 * missed.std().item() / 4000**0.5 + 0.01)
+    missed = p.log_prob(x) - model.elbo(x, 1000)
+    assert missed.mean() == pytest.approx(gap.item(), abs=4 * missed.std().item() / 4000**0.5 + 0.02)
+    assert missed.std() < 1.2
 
 
 def test_a_schedule_that_begins_with_noise_trains_on_the_bound():

@@ -476,9 +476,9 @@ def test_modes_return_after_an_error():
     model = convolutional()
     model.generator[2].eval()
     modes = [module.training for module in model.modules()]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"generator does not take"):
         model.generate(torch.randn(2, 9))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"discriminator does not take"):
         model.discriminate(torch.randn(2, 9))
     assert [module.training for module in model.modules()] == modes
 
