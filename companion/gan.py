@@ -237,7 +237,7 @@ class GAN(nn.Module):
             x: data, shape (n, …).
             labels: integers, shape (n, k); the generated x get the same.
         """
-        labels = _integers(labels)
+        labels = _integers(labels, x)
         with torch.no_grad():
             x_fake = self._G(self._noise(len(x)), labels)
         both = torch.cat([x, x_fake]).detach().requires_grad_(self.penalty > 0)
@@ -250,7 +250,7 @@ class GAN(nn.Module):
     @first_checked
     def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """G's loss on as many generated samples as there are real x, with their labels; a scalar."""
-        labels = _integers(labels)
+        labels = _integers(labels, x)
         x_fake = self._G(self._noise(len(x)), labels)
         fake = self._D(x_fake, labels)
         if self.loss == "relativistic":
@@ -332,9 +332,9 @@ def _given(labels: Tensor | None) -> tuple[Tensor, ...]:
     return () if labels is None else (labels,)
 
 
-def _integers(labels: Tensor | None) -> Tensor | None:
-    """Labels that were checked as the 64-bit integers that an embedding takes."""
-    return None if labels is None else torch.as_tensor(labels).long()
+def _integers(labels: Tensor | None, x: Tensor) -> Tensor | None:
+    """Labels that were checked, as 64-bit integers, which an embedding takes, on the device of x."""
+    return None if labels is None else torch.as_tensor(labels, device=x.device).long()
 
 
 def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor) -> Tensor | None:
