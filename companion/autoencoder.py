@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +51,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """x̂ = g(z), shape (n, …)."""
+        check_alike("z", z, next(self.decoder.parameters(), z), "the model")
         return run("decoder", self.decoder, z)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,19 +115,21 @@ def check_module(name: str, module: nn.Module) -> nn.Module:
     return module
 
 
-def run(name: str, network: nn.Module, x: Tensor) -> Tensor:
+def run(name: str, network: Callable[..., Tensor], x: Tensor, *more: Tensor) -> Tensor:
     """The network's output in the type of x, whatever autocast made of it.
 
     Raises:
-        TypeError: if the output is no tensor.
-        ValueError: if x does not fit the network, or the output has not as many rows as x.
+        TypeError: if the network takes another number of inputs, or the output is no tensor.
+        ValueError: if the inputs do not fit the network, or the output has not as many rows as x.
     """
     try:
-        output = network(x)
+        output = network(x, *more)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
-        raise ValueError(f"{name} does not take {x.dtype} of shape {tuple(x.shape)} on {x.device}: {error}") from error
+    except (RuntimeError, TypeError) as error:
+        inputs = ", ".join(f"{tensor.dtype} of shape {tuple(tensor.shape)}" for tensor in (x, *more))
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} does not take {inputs} on {x.device}: {error}") from error
     if not isinstance(output, Tensor):
         raise TypeError(
             f"{name} must return a torch.Tensor, not {type(output).__name__}: join several by torch.cat((…), 1)"

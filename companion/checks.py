@@ -92,8 +92,12 @@ def check_alike(name: str, x: Tensor, other: Tensor, whose: str) -> None:
 
     Raises:
         ValueError: if it is on another device.
-        TypeError: if it is of another type.
+        TypeError: if it is no tensor, or of another type.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, not {type(x).__name__}: use torch.as_tensor({name}, dtype={other.dtype})"
+        )
     if x.device != other.device:
         raise ValueError(f"{name} is on {x.device}, {whose} on {other.device}: move one with .to(device)")
     if x.dtype != other.dtype:
@@ -116,6 +120,8 @@ def check_labels(labels: Tensor, rows: int, classes: Sequence[int] | None = None
     labels = torch.as_tensor(labels)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"labels must be integers, not {labels.dtype}: use labels.long()")
+    if classes is not None and not len(classes):
+        raise ValueError("labels are given to a network that was made without any: leave them out")
     k, shape = labels.shape[-1:].numel() if classes is None else len(classes), tuple(labels.shape)
     unclear = classes is None and shape == (rows,) and rows > 1
     if unclear or shape not in ((rows, k), (1, k), (k,)):
@@ -139,10 +145,10 @@ def first_checked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The loss of a model, which gives its first batch to `check_data` and takes all later ones as they are."""
 
     @functools.wraps(loss)
-    def checked(self: nn.Module, *data: Tensor) -> Tensor:
+    def checked(self: nn.Module, *data: Tensor, **named: Tensor) -> Tensor:
         if not self.checked:
-            self.check_data(*data)
+            self.check_data(*data, **named)
             self.checked = True
-        return loss(self, *data)
+        return loss(self, *data, **named)
 
     return checked

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
+from companion.autoencoder import run
 from companion.checks import check_int, check_labels, check_number, check_tensor
 from companion.devices import evaluating, evaluation, randn
 from companion.likelihoods import GreyLevels, normal
@@ -137,10 +138,14 @@ def find_schedule(schedule: str | Schedule) -> Schedule:
     """The schedule of this name, or the object itself.
 
     Raises:
+        TypeError: if it is neither a name nor such an object.
         ValueError: if there is none of this name.
     """
     if isinstance(schedule, str) and schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if isinstance(schedule, type) or not (isinstance(schedule, str) or hasattr(schedule, "alpha")):
+        got = schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__
+        raise TypeError(f"schedule must be one of {', '.join(SCHEDULES)}, or an object such as Cosine(), not {got}")
     return SCHEDULES[schedule] if isinstance(schedule, str) else schedule
 
 
@@ -209,7 +214,7 @@ class Sampler:
                 raise ValueError(f"steps, if they are times, must fall from 1 to 0, got {self.steps}")
         else:
             check_int("steps", self.steps)
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
+        if self.clip is not None and not (np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]):
             raise ValueError(f"clip must be the lowest and the highest value of the data, got {self.clip}")
 
     @property
@@ -241,7 +246,7 @@ class Sampler:
         """
         if labels is not None:
             labels = model._labels(labels, len(x_t), wait=True).to(x_t.device)
-        if not 0 <= start <= 1:
+        if check_number("start", start, zero=True) > 1:
             raise ValueError(f"start must be a time from 0, the data, to 1, the noise, got {start}")
         predict = functools.partial(self._predict, model, labels=labels, guidance=guidance)
         x, guess, times = x_t, (), [float(start), *(time for time in self.times if time < start)]
@@ -358,15 +363,17 @@ class Diffusion(nn.Module):
             bound itself.
         levels: number of grey levels, evenly spaced from −1 to 1; without it `elbo` bounds a density.
         resolution: σ/α at the first of the times of `elbo`, from which x is read off: by default 0.001, or a third of
-            the distance of two grey levels.
+            the distance of two grey levels; but no less than the schedule's σ/α at t = 0.
 
     Raises:
-        TypeError: if dim is neither an integer nor a sequence of them; in the methods, if x is float64 and the denoiser
-            float32, or labels are no integers.
+        TypeError: if denoiser cannot be called, or is a class; if dim is neither an integer nor a sequence of them; in
+            the methods, if x is float64 and the denoiser float32, or labels are no integers.
         ValueError: if there is no such schedule, prediction or weighting, or what the network would have to predict is
             infinite or leaves x_0 open at one end of the schedule; in the methods, if x, t or labels have another shape
             or scale than the model's.
     """
+
+    checked = False
 
     def __init__(
         self,
@@ -384,6 +391,9 @@ class Diffusion(nn.Module):
             raise ValueError(f"predict must be one of {', '.join(PREDICTIONS)}, got {predict!r}")
         if weighting not in ("simple", "elbo"):
             raise ValueError(f'weighting must be "simple" or "elbo", got {weighting!r}')
+        if isinstance(denoiser, type) or not callable(denoiser):
+            got = f"the class {denoiser.__name__}" if isinstance(denoiser, type) else type(denoiser).__name__
+            raise TypeError(f"denoiser must be a module or a function of x_t and t, not {got}")
         self.denoiser = denoiser
         sizes = dim if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
         self.event_shape = torch.Size(check_int("dim", size) for size in sizes)
@@ -399,7 +409,6 @@ class Diffusion(nn.Module):
         weight = self._weight()
         like = {} if weight is None else {"dtype": weight.dtype, "device": weight.device}
         self.register_buffer("_origin", torch.zeros(self.event_shape, **like), persistent=False)
-        self._checked = False
 
     # What is known: distributions of the noising process
 
@@ -412,10 +421,13 @@ class Diffusion(nn.Module):
         """x_t = α(t) x_0 + σ(t) ε, (5.1), for x and eps of shape (n, …) and t in [0, 1], shape (n,) or a number.
 
         Raises:
-            ValueError: if t has another shape; or is outside of [0, 1], which is not looked at on a GPU, where the host
-                would have to wait for it.
+            TypeError: if x has no floating-point numbers.
+            ValueError: if eps has another shape than x; if t has another shape, or is outside of [0, 1], which is not
+                looked at on a GPU, where the host would have to wait for it.
         """
         t = _column(t, x)
+        if eps.shape != x.shape:
+            raise ValueError(f"eps has shape {tuple(eps.shape)}, x {tuple(x.shape)}: use torch.randn_like(x)")
         return self.schedule.alpha(t) * x + self.schedule.sigma(t) * eps
 
     def posterior(self, x: Tensor, t: Tensor) -> Independent:
@@ -571,7 +583,7 @@ class Diffusion(nn.Module):
         return reconstruction - kl.sum(1) - prior
 
     def _log_snr_range(self) -> tuple[float, float]:
-        return -2 * math.log(self.resolution), self._last
+        return min(-2 * math.log(self.resolution), self._first), self._last
 
     def _log_likelihood(self, x: Tensor, x_0: Tensor, snr: Tensor) -> Tensor:
         """log p(x | x_t) at the first time: N(x; x̂_0, I/SNR), or the share of the right grey level in it."""
@@ -622,6 +634,9 @@ class Diffusion(nn.Module):
             t: its time, one number from 0 to 1 for all rows. Smaller times keep more of x_t.
             sampler, labels, guidance, generator: as in `sample`.
         """
+        if not isinstance(sampler, Sampler):
+            got = f"the class {sampler.__name__}" if isinstance(sampler, type) else type(sampler).__name__
+            raise TypeError(f"sampler must be an object such as Heun(50), not {got}")
         *_, end = sampler.trajectory(self, x_t, labels, guidance, start=t, generator=generator)
         return end.x_t
 
@@ -633,7 +648,7 @@ class Diffusion(nn.Module):
             raise ValueError(_wrong_shape("x_t", x_t, self.event_shape))
         t = t.flatten().expand(len(x_t))
         more = () if labels is None else (torch.as_tensor(labels, device=x_t.device).expand(len(x_t), -1),)
-        prediction = self.denoiser(x_t, t, *more).to(x_t.dtype)
+        prediction = run("denoiser", self.denoiser, x_t, t, *more)
         if prediction.shape != x_t.shape:
             raise ValueError(
                 f"denoiser gives shape {tuple(prediction.shape)} for x_t of shape {tuple(x_t.shape)}: it must give a "
@@ -657,18 +672,19 @@ class Diffusion(nn.Module):
             raise TypeError(f"x is {x.dtype}, the denoiser {weight.dtype}: convert one with .to(dtype)")
 
     def _check_ends(self) -> None:
-        """Look at t = 0 and t = 1: whether what the network is to predict is finite there, and where log SNR ends."""
+        """Look at t = 0 and t = 1: is what the network is to predict finite, and where does log SNR begin and end?"""
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
         if self.predicts == "velocity" and torch.stack(self.schedule.rates(ends)).isinf().any():
             raise ValueError(
                 'predict="velocity" is infinite at t = 0 or 1 with this schedule, as its α\' or σ\' is: choose "data" '
                 'or "noise"'
             )
-        left = self.schedule.snr(ends[1:]).item()
+        most, left = self.schedule.snr(ends).tolist()
         if self.predicts == "noise" and not left > 0:
             raise ValueError(
                 'predict="noise" leaves x_0 open at t = 1, where the path is all noise: choose "velocity" or "data"'
             )
+        self._first = math.log(most) if 0 < most < math.inf else math.inf
         self._last = math.log(left) if left > math.exp(_LAST + 1e-3) else _LAST
 
 
@@ -703,11 +719,11 @@ def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bo
 
 def check_batch(model: Diffusion, x: Tensor, labels: Tensor | None) -> None:
     """Let a batch pass if it has the right shapes; of the first one, look at the values too."""
-    if model._checked:
+    if model.checked:
         check_rows(model, x, labels, values=False)
     else:
         model.check_data(x, labels)
-        model._checked = True
+        model.checked = True
 
 
 # --- denoisers that are known: the oracles ---------------------------------------------------------------------------
@@ -760,6 +776,8 @@ class EmpiricalDenoiser(nn.Module):
 
 def _column(t: Tensor | float, x: Tensor) -> Tensor:
     """t, a number or of shape (n,), as a column of shape (n, 1, …) beside x, shape (n, …)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        check_tensor("x", x, ndim=None)  # which refuses it
     if isinstance(t, int | float):
         column, inside = x.new_full((), t), -_ROUNDING <= t <= 1 + _ROUNDING
     else:

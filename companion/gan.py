@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
+from companion.autoencoder import check_module, run
 from companion.checks import check_alike, check_int, check_labels, check_number, check_tensor, first_checked
 from companion.devices import evaluating, randn
 from companion.training import Objective
@@ -155,8 +156,8 @@ class GAN(nn.Module):
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
-        TypeError: in the methods, if x or z is of another type than the model, labels are no integers, or a network
-            takes no labels, or needs some.
+        TypeError: if a network is no module; in the methods, if x or z is of another type than the model, labels are no
+            integers, or a network takes no labels, or needs some.
         ValueError: if there is no such loss or place, or a place for a penalty of weight 0; in the methods, if
             generator, discriminator and data do not fit together.
     """
@@ -180,8 +181,8 @@ class GAN(nn.Module):
         if at is not None and at not in PLACES:
             raise ValueError(f"at must be one of {', '.join(PLACES)}, got {at!r}")
         default_penalty, default_turns = LOSSES[loss]
-        self.generator = generator
-        self.discriminator = discriminator
+        self.generator = check_module("generator", generator)
+        self.discriminator = check_module("discriminator", discriminator)
         self.loss = loss
         self.latent_dim = check_int("latent_dim", latent_dim)
         self.penalty = default_penalty if penalty is None else check_number("penalty", penalty, zero=True)
@@ -228,6 +229,7 @@ class GAN(nn.Module):
         ]
 
     @first_checked
+    @torch.enable_grad()  # the penalty needs gradients, in a validation too
     def discriminator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out.
 
@@ -235,6 +237,7 @@ class GAN(nn.Module):
             x: data, shape (n, …).
             labels: integers, shape (n, k); the generated x get the same.
         """
+        labels = _integers(labels, x)
         with torch.no_grad():
             x_fake = self._G(self._noise(len(x)), labels)
         both = torch.cat([x, x_fake]).detach().requires_grad_(self.penalty > 0)
@@ -247,6 +250,7 @@ class GAN(nn.Module):
     @first_checked
     def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """G's loss on as many generated samples as there are real x, with their labels; a scalar."""
+        labels = _integers(labels, x)
         x_fake = self._G(self._noise(len(x)), labels)
         fake = self._D(x_fake, labels)
         if self.loss == "relativistic":
@@ -270,7 +274,7 @@ class GAN(nn.Module):
                 shape; if the generator gives x of another shape, the discriminator not one logit for each x, or an
                 output does not depend on what is trained.
         """
-        check_tensor("x", x, ndim=None, finite=not x.is_meta)
+        check_tensor("x", x, ndim=None, finite=True)
         _find_labels("generator", self.generator, labels, x)
         rows = x[:2].detach().to(self._origin.device)
         few = None if labels is None else labels[:2]
@@ -297,11 +301,11 @@ class GAN(nn.Module):
 
     def _G(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """G(z) in the mode that the generator is in, in the type of z."""
-        return self.generator(z, *_given(labels)).to(z.dtype)
+        return run("generator", self.generator, z, *_given(labels))
 
     def _D(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """a(x) in the mode that the discriminator is in, in the type of x, shape (n,)."""
-        logits = self.discriminator(x, *_given(labels)).to(x.dtype)
+        logits = run("discriminator", self.discriminator, x, *_given(labels))
         if logits.shape not in ((len(x), 1), (len(x),)):
             raise ValueError(
                 f"discriminator gives shape {tuple(logits.shape)} for x of shape {tuple(x.shape)}: it must give one "
@@ -326,6 +330,11 @@ class GAN(nn.Module):
 
 def _given(labels: Tensor | None) -> tuple[Tensor, ...]:
     return () if labels is None else (labels,)
+
+
+def _integers(labels: Tensor | None, x: Tensor) -> Tensor | None:
+    """Labels that were checked, as 64-bit integers, which an embedding takes, on the device of x."""
+    return None if labels is None else torch.as_tensor(labels, device=x.device).long()
 
 
 def _find_labels(name: str, network: nn.Module, labels: Tensor | None, x: Tensor) -> Tensor | None:

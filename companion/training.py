@@ -87,8 +87,9 @@ def fit(
     Args:
         model: it comes back on the device and in the mode (training or evaluation) in which it was given. The book's
             models sample and give bounds in evaluation mode by themselves; call `model.eval()` before you use networks
-            with dropout or batch norm directly. If it has `check_data(*data)`, that is called once, before the first
-            step, to refuse data on a wrong scale.
+            with dropout or batch norm directly. It trains in training mode, without the parts that are in evaluation
+            mode and none of whose weights require gradients. If it has `check_data(*data)`, that is called once, before
+            the first step, to refuse data on a wrong scale.
         data: tensors with the same number of rows, such as x, or x and labels; a batch holds the same rows of each.
         steps: how often the players take their turns, all calls with one checkpoint together.
         batch_size: rows in a batch. An epoch shows every row once, in an order that seed and epoch alone decide; its
@@ -150,12 +151,17 @@ def fit(
     try:
         for generator in generators:
             generator.manual_seed(settings["seed"])
-        training = _Training(model.to(device).train(), [x.to(device) for x in data], generators, settings)
+        training = _Training(_train(model.to(device)), [x.to(device) for x in data], generators, settings)
         if hasattr(model, "check_data"):
             model.check_data(*training.data)
         if checkpoint is not None:
             training.resume(Path(checkpoint).expanduser())
-        return training.run(checkpoint_every, progress)
+        try:
+            return training.run(checkpoint_every, progress)
+        except (TypeError, ValueError, RuntimeError):
+            if training.path and not training.done:
+                training.path.unlink()  # of a model that does not run: it would refuse the mended one
+            raise
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
@@ -399,6 +405,19 @@ def _rates(objectives: list[Objective], lr: float | dict[str, float]) -> list[fl
     if set(lr) != set(names):
         raise ValueError(f"lr must have a rate for each of the objectives {names}, and no other, got {lr}")
     return [lr[name] for name in names]
+
+
+def _train(model: nn.Module) -> nn.Module:
+    """The model in training mode, except for frozen parts: those in evaluation mode whose weights do not train."""
+    frozen = [
+        module
+        for module in model.modules()
+        if not module.training and {weight.requires_grad for weight in module.parameters()} == {False}
+    ]
+    model.train()
+    for module in frozen:
+        module.eval()
+    return model
 
 
 def _averaged(model: nn.Module) -> dict[str, Tensor]:

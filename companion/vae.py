@@ -62,6 +62,11 @@ class VAE(nn.Module):
         self.decoder = check_module("decoder", decoder)
         if isinstance(likelihood, type) and issubclass(likelihood, nn.Module):
             raise TypeError(f"likelihood is the class {likelihood.__name__}: call it, {likelihood.__name__}()")
+        if not callable(likelihood):
+            raise TypeError(
+                f"likelihood must be a function or module, such as bernoulli, Gaussian() or categorical(levels), not "
+                f"{type(likelihood).__name__}"
+            )
         self.likelihood = likelihood
         self.beta = check_number("beta", beta, zero=True)
         self.latent_dim = _half_of_last_linear(encoder) if latent_dim is None else check_int("latent_dim", latent_dim)

@@ -223,3 +223,8 @@ def test_bad_data(x, error, message):
 def test_bad_number_of_steps(n, error):
     with pytest.raises(error, match="n must be"):
         linear_autoencoder(6, 2).interpolate(torch.zeros(6), torch.zeros(6), n)
+
+
+def test_codes_must_be_tensors():
+    with pytest.raises(TypeError, match=r"z must be a torch.Tensor, not ndarray: use torch.as_tensor"):
+        Autoencoder(nn.Linear(6, 2), nn.Linear(2, 6)).decode(torch.zeros(3, 2).numpy())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.checks import check_alike, check_int, check_number, check_tensor
+from companion.checks import check_alike, check_int, check_labels, check_number, check_tensor
 
 X = torch.ones(4, 3)
 
@@ -77,3 +77,14 @@ def test_what_is_in_range_passes():
 def test_what_is_refused_is_named(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_an_array_is_told_to_become_a_tensor():
+    """NumPy's arrays have a device too, "cpu", which is none of torch's."""
+    with pytest.raises(TypeError, match=r"z must be a torch.Tensor, not ndarray: use torch.as_tensor\(z, dtype=torch"):
+        check_alike("z", np.zeros((2, 2), np.float32), torch.zeros(2), "the model")
+
+
+def test_labels_for_a_network_made_without_any_are_to_be_left_out():
+    with pytest.raises(ValueError, match=r"labels are given to a network that was made without any: leave them out"):
+        check_labels(torch.zeros(4, 1, dtype=torch.long), 4, ())

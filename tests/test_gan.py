@@ -476,9 +476,9 @@ def test_modes_return_after_an_error():
     model = convolutional()
     model.generator[2].eval()
     modes = [module.training for module in model.modules()]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"generator does not take"):
         model.generate(torch.randn(2, 9))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"discriminator does not take"):
         model.discriminate(torch.randn(2, 9))
     assert [module.training for module in model.modules()] == modes
 
@@ -1025,3 +1025,38 @@ def test_the_recommended_loss_captures_the_grid():
     assert score.captured == 25
     assert score.high_quality > 0.3
     assert score.reverse_kl < 0.08
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_of_any_integer_type_are_those_of_64_bits(dtype):
+    model, x, labels = conditional(), torch.randn(9, 2), torch.randint(3, (9, 1))
+    for loss in (model.discriminator_loss, model.generator_loss):
+        losses = []
+        for given in (labels, labels.to(dtype), labels.to(dtype).numpy()):
+            torch.manual_seed(5)
+            losses.append(loss(x, labels=given))
+        assert losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])
+def test_a_loss_can_be_read_without_gradients(loss):
+    """As in a validation: the penalty differentiates D all the same."""
+    model, x = small(loss), torch.randn(9, 2)
+    torch.manual_seed(5)
+    wanted = model.discriminator_loss(x)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        assert model.discriminator_loss(x) == wanted
+
+
+def test_players_must_be_modules_that_fit():
+    with pytest.raises(TypeError, match=r"generator must be a torch.nn.Module, not function"):
+        GAN(lambda z: z, mlp(2, 1), 2)
+    with pytest.raises(TypeError, match=r"discriminator must be a torch.nn.Module, not the class Linear"):
+        GAN(mlp(2, 2), nn.Linear, 2)
+    with pytest.raises(ValueError, match=r"generator does not take torch.float32 of shape \(2, 2\) on cpu"):
+        fit(GAN(nn.ConvTranspose2d(2, 1, 16), mlp(2, 1), 2), torch.randn(9, 1, 16, 16), steps=1, progress=False)
+    with pytest.raises(ValueError, match=r"discriminator does not take torch.float32 of shape \(2, 2\) on cpu"):
+        fit(GAN(mlp(2, 2), mlp(3, 1), 2), torch.randn(9, 2), steps=1, progress=False)
+    with pytest.raises(TypeError, match=r"x must be a torch.Tensor, not ndarray"):
+        small().discriminator_loss(torch.randn(9, 2).numpy())

@@ -1134,3 +1134,31 @@ def test_a_model_looks_at_all_the_data_once_before_the_first_step(tmp_path):
 
 
 Y = make_data()[1]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_parts_stay_as_they_are(frozen):
+    """A trained part that was put in evaluation mode and needs no gradients keeps its statistics; all others learn."""
+    model = Regression()
+    model.body.eval().requires_grad_(not frozen)
+    before = model.body[0].running_mean.clone()
+    modes = []
+    model.body[2].register_forward_hook(lambda module, *_: modes.append(module.training))
+    fit(model, *make_data(), steps=3, progress=False)
+    assert torch.equal(model.body[0].running_mean, before) is frozen
+    assert modes == [not frozen] * 3
+    assert model.training
+    assert not model.body[2].training
+
+
+def test_a_model_that_does_not_run_leaves_no_checkpoint(tmp_path):
+    """Otherwise the mended model would be refused as another one."""
+    wrong, right = Regression(), Regression()
+    wrong.body[3] = nn.Linear(9, 1)
+    with pytest.raises(RuntimeError, match=r"mat1 and mat2"):
+        fit(wrong, *make_data(), steps=3, checkpoint=tmp_path / "c", progress=False)
+    fit(right, *make_data(), steps=3, checkpoint=tmp_path / "c", progress=False)
+    right.body[3] = nn.Linear(9, 1)
+    with pytest.raises(ValueError, match=r"comes from another call"):
+        fit(right, *make_data(), steps=9, checkpoint=tmp_path / "c", progress=False)
+    assert (tmp_path / "c").exists()  # what was learnt is not thrown away

@@ -805,3 +805,16 @@ def test_latent_dim_is_read_from_the_encoder_or_named():
 def test_weights_alone_make_the_state(device):
     model = make_vae(Gaussian(0.5), device=device)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+def test_the_first_loss_takes_x_by_name():
+    model, x = make_vae(), torch.rand(5, 6).double()
+    torch.manual_seed(0)
+    first = model.loss(x=x)
+    torch.manual_seed(0)
+    assert first == model.loss(x)
+
+
+def test_a_likelihood_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match=r"likelihood must be a function or module, such as bernoulli, .* not str"):
+        VAE(mlp(6, 4), mlp(2, 6), "bernoulli")
