@@ -38,7 +38,7 @@ BOOTSTRAP = """\
 #@title 준비 · Setup
 try:
     import companion
-except ModuleNotFoundError:  # Colab: install the book's package and nothing else
+except ModuleNotFoundError:  # Colab: install the book's package alone
     %pip install -q --no-deps "git+{url}@{ref}"\
 """
 

@@ -303,6 +303,7 @@ def test_the_exact_denoiser_has_the_least_loss(monkeypatch):
     assert all(loss(gain, shift) > best for gain, shift in [(1.2, 0), (0.8, 0), (1, 0.2), (1, -0.2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_weighted_loss_is_the_bound_with_infinitely_many_steps(name):
     """Up to what the loss leaves out: reconstruction and the prior's KL."""
@@ -336,6 +337,7 @@ def test_every_number_of_labels_is_hidden_equally_often(k, weighting):
 # --- the bound -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_bound_of_the_exact_denoiser_closes_in_on_log_p(name):
     p = MultivariateNormal(MU, C)
@@ -453,6 +455,7 @@ def moments(sampler: Sampler, name: str, monkeypatch: pytest.MonkeyPatch) -> tup
     return end.x_t[0], columns.T @ columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(
     ("sampler", "order"),
@@ -624,6 +627,7 @@ def test_samplers_follow_the_guided_prediction(sampler):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "predict"), [("straight", "velocity"), ("cosine", "velocity"), ("linear", "noise")])
 def test_it_learns_points_in_the_plane(name, predict):
     """400 steps come nearer to two half moons than the Gaussian with their mean and covariance."""
@@ -755,6 +759,7 @@ class Flat(nn.Module):
         return self.net(x.view(-1, *IMAGE), t, labels).flatten(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize(("name", "predict"), [("cosine", "velocity"), ("linear", "noise"), ("straight", "data")])
 def test_images_are_rows_in_another_shape(name, predict, levels):
@@ -795,6 +800,7 @@ def test_every_image_has_its_own_time():
             model.q_sample(x, t.view(shape), eps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [nn.GroupNorm, nn.BatchNorm2d])
 def test_a_u_net_learns_syllables_and_is_left_as_it_was(norm):
     h = data.hangul(16)
@@ -940,6 +946,7 @@ def test_the_remedies_help():
         assert model.elbo(x, 3).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_bound_may_be_asked_for_a_point_far_away():
     p = MultivariateNormal(MU, C)
     x = torch.full((1, 2), 40.0).double()
@@ -1323,6 +1330,7 @@ def test_what_a_page_shows_is_narrow_and_mathematics(item: Callable):
     assert not any(word in line for line in lines for word in ("check", "raise", "evaluat"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [None, 17])
 @pytest.mark.parametrize(("name", "predict"), [("cosine", "velocity"), ("linear", "noise"), ("straight", "data")])
 def test_nothing_waits_for_the_host(name, predict, levels):

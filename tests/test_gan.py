@@ -976,6 +976,7 @@ def test_simultaneous_steps_arrive_if_r1_exceeds_a_quarter_of_their_size(lam, ar
 # --- training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "steps"), [("wasserstein", 200), ("relativistic", 400)])
 def test_a_gaussian_is_learnt(loss, steps):
     model = GAN(Shift(0.0, 0.5), mlp(2, 16, 16, 1), 2, loss)
@@ -985,6 +986,7 @@ def test_a_gaussian_is_learnt(loss, steps):
     assert abs(abs(model.generator.sigma.item()) - 1.5) < 0.15
 
 
+@pytest.mark.slow
 def test_on_a_line_the_gradient_penalty_locks_the_sign_of_the_slope():
     """f(x) = sx on a line: sΔ − λ(|s| − 1)² has a second maximum on the wrong side while |Δ| < 2λ, so that G flees."""
     model = GAN(Point(), Tilt(), 1, "wasserstein")
@@ -1007,6 +1009,7 @@ def test_the_players_may_learn_at_different_rates():
         assert distance == pytest.approx(rate, rel=0.02) or name == "discriminator.2.bias", name  # it cancels
 
 
+@pytest.mark.slow
 def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
     """A tenth of the training that `make bench` gives it; the full one reaches 97 % within three deviations."""
     score = mode_run("ring", "relativistic", seed=0, steps=800)[0]
@@ -1019,6 +1022,7 @@ def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
         assert score.reverse_kl > 0.2
 
 
+@pytest.mark.slow
 def test_the_recommended_loss_captures_the_grid():
     """A ninth of the training that `make bench` gives it: all modes are found, evenly, but few points lie close."""
     score = mode_run("grid", "relativistic", seed=0, steps=1000)[0]

@@ -120,6 +120,7 @@ def test_without_the_fold_the_marginal_is_gaussian(sigma: float) -> None:
     torch.testing.assert_close(NonlinearGaussian(0.0, sigma).log_prob(x), truth, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_marginal_integrates_to_one_and_float32_agrees() -> None:
     x = torch.linspace(-12, 12, 6001, dtype=torch.float64)
     for model in MODELS[1::3]:

@@ -83,6 +83,7 @@ def test_conditional_gan() -> None:
     assert model.sample(N, labels).is_meta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["simple", "elbo"])
 @pytest.mark.parametrize("predict", ["noise", "data", "velocity"])
 @pytest.mark.parametrize("levels", [None, 5])

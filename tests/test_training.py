@@ -158,6 +158,7 @@ def climb_then_cosine(optimizer):
     return torch.optim.lr_scheduler.SequentialLR(optimizer, [climb, fall], [10])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "peers"),
     [
@@ -286,6 +287,7 @@ def test_constant_buffers_stay_and_a_mask_of_infinities_is_no_average():
     assert torch.equal(model.B, before["B"])
 
 
+@pytest.mark.slow
 def test_each_player_has_its_own_rate():
     """As two optimisers of PyTorch with two rates, bit for bit, a schedule on both."""
     rates, ours, theirs = {"critic": 3e-2, "actor": 1e-3}, Players(), Players()
@@ -523,6 +525,7 @@ FEATURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("kind", [Regression, Players])
 @pytest.mark.parametrize("stops", [(0,), (1, 2), (17,), (7, 14, 29), (5, 6, 22, 23)])
@@ -842,6 +845,7 @@ def killed(tmp_path_factory):
     return folder, {end: [(int(done), left == "True") for how, done, left in lines if how == end] for end in ENDS}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process that it forked")
 @pytest.mark.parametrize("how", ENDS)
 def test_a_run_killed_until_it_is_done_is_the_uninterrupted_one(killed, how):

@@ -93,6 +93,7 @@ def test_terms_are_those_of_torch_distributions(model, x, device):
     torch.testing.assert_close(model.elbo(x, generator=generator_on(device, 3)), reconstruction - kl)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_terms_agree_with_quadrature(model, x, device):
     log_q, log_joint, log_likelihood, log_weight = on_grid(model, x)
@@ -106,6 +107,7 @@ def test_terms_agree_with_quadrature(model, x, device):
     within(draws, (mass * log_likelihood).sum(1))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_bounds_are_ordered_and_reach_log_p(model, x, device):
     _, log_joint, _, log_weight = on_grid(model, x)
@@ -154,6 +156,7 @@ def linear_vae(q=3, d=6, device="cpu", fitted=True):
     return model, ppca, x
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_with_the_exact_posterior_every_weight_is_log_p(device):
     model, ppca, x = linear_vae(device=device)
@@ -163,6 +166,7 @@ def test_with_the_exact_posterior_every_weight_is_log_p(device):
     within(draws, ppca.log_prob(x[:20]), 4.5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_elbo_plus_kl_to_the_posterior_is_log_p(device):
     """At any encoder: the expected reconstruction of a linear decoder is known in closed form."""
@@ -182,6 +186,7 @@ def test_elbo_plus_kl_to_the_posterior_is_log_p(device):
     within(draws, (ppca.log_prob(x) - gap)[:20], 4.5)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_reparameterised_bound_is_unbiased(device):
     """Against autograd through the closed form of a linear-Gaussian ELBO."""
     model, _, x = linear_vae(device=device)
@@ -238,6 +243,7 @@ def test_beta_weighs_the_kl_in_the_loss_and_leaves_the_bound(x):
     torch.testing.assert_close(losses[4.0] - losses[1.0], 3 * kl.mean())
 
 
+@pytest.mark.slow
 def test_trained_linear_vae_reaches_ppca():
     x, q = data.digits()[0], 4
     model = VAE(nn.Linear(64, 2 * q), nn.Linear(q, 64), Gaussian(0.1))

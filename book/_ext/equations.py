@@ -146,7 +146,7 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     for check in checked:
         if check.number not in numbers:
             found.append(f"{check.path}:{check.line}: {check.name} checks ({check.number}), which no chapter has")
-    digests = tomllib.loads((tests / DIGESTS).read_text())
+    digests = tomllib.loads((tests / DIGESTS).read_text(encoding="utf-8"))
     for formula in listed:
         looks = " and ".join(f"{check.path}::{check.name}" for check in checked if check.number == formula.number)
         if digests.get(formula.number) != formula.digest:
@@ -164,7 +164,8 @@ def problems(chapters: Path, tests: Path) -> list[str]:
 def write_digests(chapters: Path, tests: Path) -> None:
     """State that the tests check the formulas as they are now."""
     lines = [f'"{formula.number}" = "{formula.digest}"\n' for formula in formulas(chapters)]
-    (tests / DIGESTS).write_text("# Digests of the formulas' TeX, by `make digests`.\n" + "".join(lines))
+    text = "# Digests of the formulas' TeX, by `make digests`.\n" + "".join(lines)
+    (tests / DIGESTS).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _without_code(text: str) -> str:
