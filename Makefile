@@ -25,9 +25,10 @@ check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' cons
 	$(call part,lint,$(LINT))
 	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
 
+# In the order of their names, in which Colab's run, few tests that take long one after the other, starts early.
 test: $(VENV)/test $(COLAB)/ready  ## everything that CI checks
 	$(call part,lint,$(LINT))
-	$(call part,tests: package and formulas and site and Colab,$(PYTEST) tests)
+	$(call part,tests: package and formulas and site and Colab,$(PYTEST) --no-loadscope-reorder tests)
 	$(call part,Korean notebooks with this machine's arithmetic,$(NBVAL) book/ko)
 	$(call part,English notebooks with another machine's arithmetic,$(PORTABLE) $(NBVAL) book/en)
 
