@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -48,7 +47,6 @@ def shifted(by: int) -> Iterator[None]:
 def run(chapter: str, by: int) -> dict[str, tuple[str, str]]:
     """What each `result` of the chapter shows, and its bounds or what it broke, by name and number of occurrence."""
     seen: dict[str, tuple[str, str]] = {}
-
     result = results.result
 
     def record(name: str, value, **bounds) -> None:
@@ -65,7 +63,7 @@ def run(chapter: str, by: int) -> dict[str, tuple[str, str]]:
     with shifted(by), mock.patch.object(results, "result", record):
         for cell in notebooks.read(chapter).cells:
             if cell.cell_type == "code":
-                exec(compile(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source), chapter, "exec"), space)
+                exec(compile(notebooks.plain(cell.source), chapter, "exec"), space)
     return seen
 
 

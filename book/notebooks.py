@@ -248,6 +248,11 @@ def _locate(path: Path, notebook: nbformat.NotebookNode, error: Exception) -> st
     return f"{path.name}: {error}"
 
 
+def plain(source: str) -> str:
+    """A cell's code as Python, without IPython's own commands."""
+    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+
+
 def _companion_files(cells: list[str]) -> list[Path]:
     """The files of `companion` that the cells import, directly or through another, with scripts and data."""
     found: set[Path] = set()
@@ -268,7 +273,7 @@ def _companion_files(cells: list[str]) -> list[Path]:
 
     for source in cells:
         with contextlib.suppress(SyntaxError):  # executing the cell will say it better
-            visit(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
+            visit(plain(source))
     widgets = [path for path in found if path.parent.name == "widgets"]
     scripts = {path.with_name(name) for path in widgets for name in ("common.js", f"{path.stem}.js")}
     data = {images for path in found if path.name == "data.py" for images in path.parent.glob("*.npz")}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from companion.checks import check_alike, check_int, check_tensor, first_checked
+from companion.checks import check_alike, check_int, check_module, check_tensor, first_checked
 from companion.devices import evaluation
-from companion.nets import mlp
+from companion.nets import mlp, run
 
 
 class Autoencoder(nn.Module):
@@ -101,44 +99,6 @@ def linear_autoencoder(d: int, q: int, *, bias: bool = True) -> Autoencoder:
 def deep_autoencoder(*sizes: int, activation: type[nn.Module] = nn.SiLU) -> Autoencoder:
     """A multilayer perceptron with layers of these sizes, d, …, q, and its mirror image q, …, d."""
     return Autoencoder(mlp(*sizes, activation=activation), mlp(*sizes[::-1], activation=activation))
-
-
-def check_module(name: str, module: nn.Module) -> nn.Module:
-    """The module itself.
-
-    Raises:
-        TypeError: if it is none, such as a class of modules.
-    """
-    if not isinstance(module, nn.Module):
-        what = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
-        raise TypeError(f"{name} must be a torch.nn.Module, not {what}")
-    return module
-
-
-def run(name: str, network: Callable[..., Tensor], x: Tensor, *more: Tensor) -> Tensor:
-    """The network's output in the type of x, whatever autocast made of it.
-
-    Raises:
-        TypeError: if the network takes another number of inputs, or the output is no tensor.
-        ValueError: if the inputs do not fit the network, or the output has not as many rows as x.
-    """
-    try:
-        output = network(x, *more)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError) as error:
-        inputs = ", ".join(f"{tensor.dtype} of shape {tuple(tensor.shape)}" for tensor in (x, *more))
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name} does not take {inputs} on {x.device}: {error}") from error
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"{name} must return a torch.Tensor, not {type(output).__name__}: join several by torch.cat((…), 1)"
-        )
-    if output.shape[:1] != x.shape[:1]:
-        raise ValueError(
-            f"{name} gives shape {tuple(output.shape)} for {len(x)} rows: the first axis must be that of the rows"
-        )
-    return output.to(x.dtype)
 
 
 def line(start: Tensor, end: Tensor, n: int) -> Tensor:

@@ -141,6 +141,22 @@ def check_labels(labels: Tensor, rows: int, classes: Sequence[int] | None = None
     return labels
 
 
+def check_module(name: str, module: nn.Module) -> nn.Module:
+    """The module itself.
+
+    Raises:
+        TypeError: if it is none, such as a class of modules.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, not {kind_of(module)}")
+    return module
+
+
+def kind_of(value: object) -> str:
+    """What an error calls a value of the wrong kind: its type, or "the class …" where an object was forgotten."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def first_checked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The loss of a model, which gives its first batch to `check_data` and takes all later ones as they are."""
 

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from companion.autoencoder import run
-from companion.checks import check_int, check_labels, check_number, check_tensor
+from companion.checks import check_int, check_labels, check_number, check_tensor, first_checked, kind_of
 from companion.devices import evaluating, evaluation, randn
-from companion.likelihoods import GreyLevels, normal
+from companion.likelihoods import GreyLevels, Levels, normal
+from companion.nets import run
 
 #: log SNR at t = 1 of `Linear` and `Cosine`, up to 5e-5; for a schedule that leaves less of the data, the bound's last.
 _LAST = -10.05
@@ -392,8 +392,7 @@ class Diffusion(nn.Module):
         if weighting not in ("simple", "elbo"):
             raise ValueError(f'weighting must be "simple" or "elbo", got {weighting!r}')
         if isinstance(denoiser, type) or not callable(denoiser):
-            got = f"the class {denoiser.__name__}" if isinstance(denoiser, type) else type(denoiser).__name__
-            raise TypeError(f"denoiser must be a module or a function of x_t and t, not {got}")
+            raise TypeError(f"denoiser must be a module or a function of x_t and t, not {kind_of(denoiser)}")
         self.denoiser = denoiser
         sizes = dim if isinstance(dim, Sequence) and not isinstance(dim, str) else [dim]
         self.event_shape = torch.Size(check_int("dim", size) for size in sizes)
@@ -508,6 +507,7 @@ class Diffusion(nn.Module):
                 "from 0 to 255, or standardise it by (x - x.mean(0)) / x.std(0)"
             )
 
+    @first_checked
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean squared error of what the network predicts, at one random time for each row of x.
 
@@ -520,7 +520,7 @@ class Diffusion(nn.Module):
             x: data, shape (n, …).
             labels: integers, shape (n, k). In each row a random number of them are hidden from the network.
         """
-        check_batch(self, x, labels)
+        check_rows(self, x, labels, values=False)
         n, like = len(x), {"dtype": x.dtype, "device": x.device}
         u = (torch.randperm(n, device=x.device) + 1 - torch.rand(n, **like)) / n
         eps = torch.randn_like(x)
@@ -635,8 +635,7 @@ class Diffusion(nn.Module):
             sampler, labels, guidance, generator: as in `sample`.
         """
         if not isinstance(sampler, Sampler):
-            got = f"the class {sampler.__name__}" if isinstance(sampler, type) else type(sampler).__name__
-            raise TypeError(f"sampler must be an object such as Heun(50), not {got}")
+            raise TypeError(f"sampler must be an object such as Heun(50), not {kind_of(sampler)}")
         *_, end = sampler.trajectory(self, x_t, labels, guidance, start=t, generator=generator)
         return end.x_t
 
@@ -707,23 +706,13 @@ def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bo
         raise ValueError("x has entries that are NaN or infinite: remove those rows")
     if model.levels is not None:
         top = model.levels - 1
-        level = (x + 1) / 2 * top
-        if ((level - level.round().clamp(0, top)).abs() > 0.01).any():
+        if not Levels(model.levels).check((x + 1) / 2).all():
             scale = 1 if high <= 1 else top if high <= top else 255
             remedy = f"use {'2 * x' if scale == 1 else f'x / {scale / 2:g}'} - 1" if low >= 0 else "choose levels anew"
             raise ValueError(
                 f"x must have the {model.levels} grey levels from −1 to 1, but has others, from {low:g} to {high:g}: "
                 f"{remedy}"
             )
-
-
-def check_batch(model: Diffusion, x: Tensor, labels: Tensor | None) -> None:
-    """Let a batch pass if it has the right shapes; of the first one, look at the values too."""
-    if model.checked:
-        check_rows(model, x, labels, values=False)
-    else:
-        model.check_data(x, labels)
-        model.checked = True
 
 
 # --- denoisers that are known: the oracles ---------------------------------------------------------------------------

@@ -16,9 +16,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from companion.autoencoder import check_module, run
-from companion.checks import check_alike, check_int, check_labels, check_number, check_tensor, first_checked
+from companion.checks import (
+    check_alike,
+    check_int,
+    check_labels,
+    check_module,
+    check_number,
+    check_tensor,
+    first_checked,
+)
 from companion.devices import evaluating, randn
+from companion.nets import run
 from companion.training import Objective
 
 # --- losses, as functions of the logits of real and generated samples ------------------------------------------------

@@ -85,7 +85,7 @@ class GreyLevels(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _Levels(len(self.levels))
+        return Levels(len(self.levels))
 
     @property
     def mean(self) -> Tensor:
@@ -105,7 +105,7 @@ class GreyLevels(Distribution):
         return self.levels[Categorical(logits=self.logits, validate_args=False).sample(sample_shape)]
 
 
-class _Levels(constraints.Constraint):
+class Levels(constraints.Constraint):
     """The grey levels 0, 1/(K−1), …, 1, each with room for rounding."""
 
     is_discrete = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -243,3 +243,29 @@ def _image(shape: tuple[int, int, int]) -> tuple[int, ...]:
     if len(sizes) != 3 or sizes[1] % 4 or sizes[2] % 4:
         raise ValueError(f"shape must be channels, height and width, the last two multiples of 4, got {shape}")
     return sizes
+
+
+def run(name: str, network: Callable[..., Tensor], x: Tensor, *more: Tensor) -> Tensor:
+    """The network's output in the type of x, whatever autocast made of it.
+
+    Raises:
+        TypeError: if the network takes another number of inputs, or the output is no tensor.
+        ValueError: if the inputs do not fit the network, or the output has not as many rows as x.
+    """
+    try:
+        output = network(x, *more)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        inputs = ", ".join(f"{tensor.dtype} of shape {tuple(tensor.shape)}" for tensor in (x, *more))
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} does not take {inputs} on {x.device}: {error}") from error
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"{name} must return a torch.Tensor, not {type(output).__name__}: join several by torch.cat((…), 1)"
+        )
+    if output.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"{name} gives shape {tuple(output.shape)} for {len(x)} rows: the first axis must be that of the rows"
+        )
+    return output.to(x.dtype)

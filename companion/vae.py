@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from companion.autoencoder import check_module, line, run
-from companion.checks import check_alike, check_int, check_number, check_tensor, first_checked
+from companion.autoencoder import line
+from companion.checks import check_alike, check_int, check_module, check_number, check_tensor, first_checked
 from companion.devices import evaluating, evaluation, randn, seeded
 from companion.likelihoods import Unfolded, bounded, check_support, normal
+from companion.nets import run
 
 #: How many rows of z `importance_bound` decodes at once.
 BLOCK = 16_384

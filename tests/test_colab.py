@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-colab" / "bin" / "python"
 
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-colab: run `make colab`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-colab: run `make colab`"),
+]
 
 # The code is the same in both editions, so each chapter is run in one of them, by turns.
 CHAPTERS = sorted((ROOT / "book" / "ko").glob("*.ipynb"))

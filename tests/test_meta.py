@@ -57,7 +57,7 @@ def test_vae_and_autoencoder_of_images() -> None:
     assert model.reconstruct(x).is_meta
 
 
-@pytest.mark.parametrize(("loss", "at"), itertools.product(LOSSES, PLACES))
+@pytest.mark.parametrize(("loss", "at"), list(itertools.product(LOSSES, PLACES)))
 def test_gan(loss: str, at: str) -> None:
     model = GAN(mlp(Q, 8, D), mlp(D, 8, 1), Q, loss, penalty=0.5, at=at).to("meta")
     descend(model.discriminator_loss(rows()))
