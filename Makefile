@@ -5,12 +5,12 @@ COLAB  := .venv-colab
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check
 
-.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval nbval-portable colab links clean
+.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval colab links clean
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
-check test notebooks evidence nbval nbval-portable colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence nbval nbval-portable colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence nbval colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence nbval colab: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -25,12 +25,11 @@ check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' cons
 	$(call part,lint,$(LINT))
 	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
 
-# In the order of their names, in which Colab's run, few tests that take long one after the other, starts early.
 test: $(VENV)/test $(COLAB)/ready  ## everything that CI checks
 	$(call part,lint,$(LINT))
-	$(call part,tests: package and formulas and site and Colab,$(PYTEST) --no-loadscope-reorder tests)
-	$(call part,Korean notebooks with this machine's arithmetic,$(NBVAL) book/ko)
-	$(call part,English notebooks with another machine's arithmetic,$(PORTABLE) $(NBVAL) book/en)
+	$(call part,tests: package and formulas and site,$(PYTEST) tests)
+	$(call part,Korean notebooks,$(KOREAN))
+	$(call part,English notebooks with Colab's versions and another machine's arithmetic,$(ENGLISH))
 
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
@@ -41,17 +40,18 @@ evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTE
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
 	$(BIN)/python book/_ext/equations.py
 
-NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
-PORTABLE := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
+NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
+KOREAN := $(NBVAL) --nbval-current-env book/ko
+# Another CPU's arithmetic: it changes the last digits, and with them everything that trains.
+ENGLISH := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Prescott JUPYTER_PATH=$(COLAB)/share/jupyter \
+  $(NBVAL) --nbval-kernel-name=colab book/en
 
 nbval: $(VENV)/test  ## compare the stored outputs of the Korean edition with a fresh run
-	$(NBVAL) book/ko
+	$(KOREAN)
 
-nbval-portable: $(VENV)/test  ## the same of the English edition with another machine's arithmetic
-	$(PORTABLE) $(NBVAL) book/en
-
-colab: $(VENV)/test $(COLAB)/ready  ## run the notebooks with Colab's versions, the package installed from git
-	$(BIN)/pytest tests/test_colab.py
+colab: $(VENV)/test $(COLAB)/ready  ## those of the English one: Colab's versions, the package from git, other arithmetic
+	$(BIN)/pytest -q tests/test_colab.py
+	$(ENGLISH)
 
 links: $(VENV)/test book  ## ask every external link
 	$(BIN)/python book/links.py
@@ -97,6 +97,7 @@ $(COLAB)/ready: $(VENV)/python tests/colab.txt constraints.txt
 	@echo "Making $(COLAB) with Colab's versions (a few minutes, once)"
 	@$(PYTHON) -m venv --clear $(COLAB)
 	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt $$(grep '^torch==' constraints.txt)
+	@$(COLAB)/bin/python -m ipykernel install --prefix $(COLAB) --name colab >/dev/null
 	@touch $@
 
 clean:  ## remove what was built; the environments stay

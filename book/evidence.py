@@ -4,7 +4,7 @@
 
 Every `result(…)` of the chapter becomes a line: its bounds, and the values that it takes with the seeds as they stand
 (first) and with all of them shifted by 1000, 2000, …; a value that breaks its bounds is marked. To see another CPU's
-arithmetic, set the variables of `make nbval-portable` before.
+arithmetic, set the variables of the English edition in the Makefile.
 """
 
 from __future__ import annotations
