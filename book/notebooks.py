@@ -21,12 +21,13 @@ import re
 import sys
 import tempfile
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import jupytext
 import nbformat
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "book" / "chapters"
@@ -41,6 +42,10 @@ try:
 except ModuleNotFoundError:  # Colab: install the book's package alone
     %pip install -q --no-deps "git+{url}@{ref}"\
 """
+
+
+FIGURE = {"ko": "그림 {}", "en": "Figure {}"}
+REFERENCE = re.compile(r"\[\[([a-z][a-z-]*)\]\]")
 
 
 class ChapterError(Exception):
@@ -82,18 +87,67 @@ def read(chapter: str, directory: Path = CHAPTERS) -> nbformat.NotebookNode:
     return notebook
 
 
-def derive(chapter: str, lang: str, notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """The edition's file as {name: text}: the cells of its language, neighbouring Markdown merged."""
+def figures(directory: Path = CHAPTERS) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Numbers of the figures: those of each page, in order, and {name: number} of those that the text refers to.
+
+    A figure is a code cell with a `caption`, and has a name if it has a `figure`. The pages of one chapter (03-…, 03b-…)
+    count on.
+    """
+    pages: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for path in sorted(directory.glob("*.md")):
+        number = re.match(r"0*(\d*)", path.stem)[1] or "0"
+        for header in re.findall(r"(?ms)^```\{code-cell\}[^\n]*\n---\n(.*?)^---\n", text_of(path)):
+            settings = yaml.safe_load(header)
+            if "caption" in settings:
+                count[number] += 1
+                pages.setdefault(path.stem, []).append(f"{number}.{count[number]}")
+                if settings.get("figure") in names:
+                    raise ChapterError(f"{path.name}: two figures are called {settings['figure']}")
+                names[settings.get("figure", "")] = pages[path.stem][-1]
+    return pages, names
+
+
+def minutes(notebook: nbformat.NotebookNode) -> int:
+    """Reading time of a page, in steps of five: 120 words a minute and three quarters of a minute a formula."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.metadata.get("lang") == "en")
+    formulas = sum(cell.source.count("\\tag{") for cell in notebook.cells)
+    return 5 * round((len(text.split()) / 120 + 0.75 * formulas) / 5)
+
+
+def derive(chapter: str, lang: str, notebook: nbformat.NotebookNode, directory: Path = CHAPTERS) -> dict[str, str]:
+    """The edition's file as {name: text}: the cells of its language, captions below their figures, neighbouring
+    Markdown merged, `[[name]]` replaced by "Figure 3.4" and `[[minutes]]` by the reading time."""
+    pages, names = figures(directory)
+    numbers = iter(pages.get(chapter, []))
+
+    def named(match: re.Match[str]) -> str:
+        if match[1] == "minutes":
+            return str(minutes(notebook))
+        if match[1] not in names:
+            raise ChapterError(f"{chapter}.md: no figure is called {match[1]}")
+        return FIGURE[lang].format(names[match[1]])
+
     cells = []
-    for cell in notebook.cells:
-        if cell.metadata.get("lang", lang) != lang:
-            continue
-        metadata = {key: value for key, value in cell.metadata.items() if key != "lang"}
-        cell = nbformat.from_dict({**cell, "metadata": _localise(metadata, lang)})
+
+    def add(cell: nbformat.NotebookNode) -> None:
+        if cell.cell_type == "markdown":
+            cell.source = REFERENCE.sub(named, cell.source)
         if cell.cell_type == "markdown" and cells and cells[-1].cell_type == "markdown":
             cells[-1].source += "\n\n" + cell.source
         else:
             cells.append(cell)
+
+    for cell in notebook.cells:
+        if cell.metadata.get("lang", lang) != lang:
+            continue
+        metadata = _localise({key: value for key, value in cell.metadata.items() if key != "lang"}, lang)
+        caption = metadata.pop("caption", None)
+        metadata.pop("figure", None)
+        add(nbformat.from_dict({**cell, "metadata": metadata}))
+        if caption is not None:
+            add(new_markdown_cell(f"**{FIGURE[lang].format(next(numbers))}.** {caption}"))
     if all(cell.cell_type == "markdown" for cell in cells):
         return {f"{chapter}.md": "\n\n".join(cell.source for cell in cells) + "\n"}
     seen: dict[str, int] = {}
@@ -197,7 +251,7 @@ def build(
         }
     changed = False
     for lang in LANGUAGES:
-        for name, text in derive(chapter, lang, notebook).items():
+        for name, text in derive(chapter, lang, notebook, directory).items():
             changed |= _write(target / lang / name, text)
     return changed
 

@@ -127,10 +127,10 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     places = set()
     for formula in listed:
         place = f"{formula.chapter}.md:{formula.line}"
-        following[formula.chapter] += 1
-        chapter = formula.chapter.split("-")[0].lstrip("0")
-        expected = f"{chapter}.{following[formula.chapter]}"
-        if not chapter.isdecimal():
+        chapter = re.match(r"0*(\d*)", formula.chapter)[1]
+        following[chapter] += 1
+        expected = f"{chapter}.{following[chapter]}"
+        if not chapter:
             found.append(f"{place}: only chapters number their formulas; remove \\tag{{{formula.number}}}")
         elif numbers.count(formula.number) > 1:
             found.append(f"{place}: ({formula.number}) is used more than once")

@@ -58,6 +58,12 @@ CALLOUTS = {
     "intuition": "intuition",
     "참고": "note",
     "note": "note",
+    "이": "goals",  # 이 장에서
+    "in": "goals",  # In this chapter
+    "정리": "summary",
+    "summary": "summary",
+    "흔한": "mistake",  # 흔한 오해
+    "common": "mistake",  # Common mistake
 }
 
 

@@ -1,0 +1,73 @@
+"""The figures' captions and what refers to them.
+
+A derived page holds a figure's caption as a paragraph below it that starts with "**Figure 3.4.**". On the site the
+paragraph becomes a caption with an anchor, and "Figure 3.4" in the prose a link to it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+NUMBER = re.compile(r"(?:그림|[Ff]igure) (\d+\.\d+)")
+UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.reference, nodes.title, nodes.strong, nodes.raw
+
+
+@lru_cache(2)
+def _pages(folder: Path) -> dict[str, str]:
+    """The page on which each figure stands, by its number."""
+    captions = re.compile(rf"\*\*{NUMBER.pattern}\.\*\*")
+    return {
+        number: path.stem
+        for path in sorted(folder.glob("*.ipynb"))
+        for number in captions.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+class Captions(SphinxTransform):
+    default_priority = 400
+
+    def apply(self) -> None:
+        pages = _pages(Path(self.env.srcdir))
+        for paragraph in self.document.findall(nodes.paragraph):
+            first = paragraph.children[0] if paragraph.children else None
+            number = NUMBER.fullmatch(first.astext().rstrip(".")) if isinstance(first, nodes.strong) else None
+            if number:
+                paragraph["ids"].append(anchor(number[1]))
+                paragraph["classes"].append("figure-caption")
+        for text in list(self.document.findall(nodes.Text)):
+            self.link(text, pages)
+
+    def link(self, text: nodes.Text, pages: dict[str, str]) -> None:
+        node = text.parent
+        while node is not None:
+            if isinstance(node, UNTOUCHED):
+                return
+            node = node.parent
+        parts, end = [], 0
+        for match in NUMBER.finditer(text):
+            if match[1] not in pages:
+                continue
+            page = "" if pages[match[1]] == self.env.docname else f"{pages[match[1]]}.html"
+            target = f"{page}#{anchor(match[1])}"
+            parts += [
+                nodes.Text(text[end : match.start()]),
+                nodes.reference("", match[0], refuri=target, internal=True, classes=["figure-link"]),
+            ]
+            end = match.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
+def anchor(number: str) -> str:
+    return f"figure-{number.replace('.', '-')}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_transform(Captions)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
