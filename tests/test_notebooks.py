@@ -389,7 +389,8 @@ def test_a_figure_nobody_knows_or_two_of_one_name_are_refused(sources: Path) -> 
 
 
 def test_reading_time_is_the_same_in_both_editions(sources: Path) -> None:
-    long = PAIR.replace("# 하나", "# 하나\n\n[[minutes]]분").replace("# One", "# One\n\n[[minutes]] min" + " word" * 1193)
+    english = "# One\n\n[[minutes]] min" + " word" * 1193
+    long = PAIR.replace("# 하나", "# 하나\n\n[[minutes]]분").replace("# One", english)
     (sources / "01-a.md").write_text(HEADER + long + "\n+++\n\n$$x \\tag{1.1}$$\n" * 7, encoding="utf-8")
     notebooks.build("01-a", directory=sources)
     for lang, text in (("ko", "15분"), ("en", "15 min")):

@@ -38,7 +38,7 @@ def derived(page: str, lang: str) -> list:
 def box(text: str, title: str) -> list[str]:
     """Lines of the first call-out with that title."""
     found = re.search(rf"(?m)^> \*\*{title}[^*]*\*\*.*\n((?:^>.*\n?)*)", text)
-    return [line for line in found[0].splitlines()] if found else []
+    return found[0].splitlines() if found else []
 
 
 @pytest.mark.parametrize("lang", notebooks.LANGUAGES)
@@ -73,7 +73,7 @@ def test_every_figure_has_its_caption(page: str, lang: str) -> None:
     for cell, following in zip(cells, [*cells[1:], None], strict=True):
         kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
         if kinds & {"image/png", "image/svg+xml", WIDGET}:
-            assert following is not None and CAPTION.match(following.source), cell.source
+            assert CAPTION.match(following.source if following else ""), cell.source
 
 
 @pytest.mark.parametrize("lang", notebooks.LANGUAGES)
