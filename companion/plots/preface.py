@@ -104,11 +104,11 @@ def _table(axis: Axes, letters: Sequence[str], colour: str) -> None:
 
 
 def look_alikes() -> Figure:
-    """Syllables that differ by one stroke, 한 (han) and 햔 (hyan), and the places of a vowel, 하, 호, 화 (ha, ho, hwa)."""
-    pairs = (("한", "햔"), ("하", "호", "화"))
+    """한 (han) and 햔 (hyan), which one stroke tells apart, and the vowels of 하 (ha), 호 (ho), 화 (hwa)."""
+    syllables = "한햔하호화"
     figure, axes = plt.subplots(1, 5, figsize=(6.6, 1.75))
     x = hangul(28).x
-    for axis, syllable in zip(axes, "".join(map("".join, pairs)), strict=True):
+    for axis, syllable in zip(axes, syllables, strict=True):
         (index,) = _indices(syllable)
         draw_image(axis, x[index])
         axis.spines[:].set(visible=True, color=GREY, linewidth=0.6)
@@ -116,7 +116,7 @@ def look_alikes() -> Figure:
     other = (x[_indices("한")[0]] - x[_indices("햔")[0]]).abs().reshape(28, 28) > 0.3
     for row, column in other.nonzero().tolist():
         axes[1].add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=VERMILION, alpha=0.55, lw=0))
-    for axis, syllable in zip(axes, "한햔하호화", strict=True):
+    for axis, syllable in zip(axes, syllables, strict=True):
         write(axis, 0.5, 0, _letters(_indices(syllable)[0])[1], size=17, transform=axis.transAxes, shift=(0, -13))
     panels(figure, "whole")
     return figure

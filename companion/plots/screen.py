@@ -98,11 +98,12 @@ def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay the figure out once, so that all its parts, in every format, agree."""
     engine = figure.get_layout_engine()
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    try:
-        yield
-    finally:
-        figure.set_layout_engine(engine)
+    with plt.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # with these settings none at all: each format need draw but once
+        try:
+            yield
+        finally:
+            figure.set_layout_engine(engine)
 
 
 @contextmanager
