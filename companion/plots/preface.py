@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion.data import CHOSEONG, JONGSEONG, JUNGSEONG, compose, hangul, romanise
-from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, draw_image, node, panels, write
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, draw_image, node, write
 
 #: Colours of a syllable's three places: initial, vowel, final.
 PLACES = (BLUE, VERMILION, GREEN)
@@ -96,11 +96,11 @@ def _table(axis: Axes, letters: Sequence[str], colour: str) -> None:
     for index, letter in enumerate(letters):
         row, column = divmod(index, 7)
         if letter:
-            write(axis, column, row - 0.12, letter, size=17, color=colour)
+            write(axis, column, row - 0.14, letter, size=18, color=colour)
         else:
             axis.text(column, row - 0.12, "∅", ha="center", va="center", fontsize=12, color=colour)
         name = "–" if letter == "ㅇ" and len(letters) == len(CHOSEONG) else romanise(letter)  # silent at the start
-        axis.text(column, row + 0.32, name, ha="center", va="center", fontsize=9.5)
+        axis.text(column, row + 0.33, name, ha="center", va="center", fontsize=11)
 
 
 def look_alikes() -> Figure:
@@ -117,8 +117,7 @@ def look_alikes() -> Figure:
     for row, column in other.nonzero().tolist():
         axes[1].add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=VERMILION, alpha=0.55, lw=0))
     for axis, syllable in zip(axes, syllables, strict=True):
-        write(axis, 0.5, 0, _letters(_indices(syllable)[0])[1], size=17, transform=axis.transAxes, shift=(0, -13))
-    panels(figure, "whole")
+        write(axis, 0.5, 0, _letters(_indices(syllable)[0])[1], size=20, transform=axis.transAxes, shift=(0, -15))
     return figure
 
 
