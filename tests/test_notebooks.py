@@ -119,6 +119,7 @@ def test_every_figure_is_sharp_and_shows_in_every_reader(path: Path) -> None:
                 assert output.metadata.get("image/png", {}).get("width") == width // 2, cell.source
             elif "image/svg+xml" in bundle:
                 assert "image/png" in bundle, cell.source
+                assert len(bundle["image/svg+xml"]) <= 50_000, f"nearly a PNG, which nbval sees:\n{cell.source}"
                 assert not re.search(r"<(?!/?(?:svg|g|defs|clipPath|path)\b)", bundle["image/svg+xml"]), cell.source
 
 

@@ -245,7 +245,8 @@ def _paths(
     elif tag == "path":
         segments = _segments(element.get("d", ""), matrix)
         if segments:
-            yield _Path(_attributes(style, matrix, segments, ids, clips), _data(segments), _joins(style, used))
+            data = _circle(segments) if used else ""
+            yield _Path(_attributes(style, matrix, segments, ids, clips), data or _data(segments), _joins(style, used))
     for child in element:
         yield from _paths(child, matrix, style, ids, clips, used)
 
@@ -306,6 +307,20 @@ def _data(segments: list[tuple[str, np.ndarray]]) -> str:
         )
         last, here = command, points[-1]
     return "".join(text)
+
+
+def _circle(segments: list[tuple[str, np.ndarray]]) -> str:
+    """Two arcs, if the path is a round marker, which matplotlib draws as eight curves."""
+    if "".join(command for command, _ in segments) != "mccccccccz":
+        return ""
+    points = np.array([points[-1] for _, points in segments[1:-1]])
+    centre = np.rint(points.mean(axis=0)).astype(int)
+    distances = np.hypot(*(points - centre).T)
+    radius = round(distances.mean())
+    if abs(distances - radius).max() > 1.5:
+        return ""
+    (x, y), turn = centre, f"a{radius} {radius} 0 1 1"
+    return f"M{_numbers((x - radius, y))}{turn} {2 * radius} 0{turn}{-2 * radius} 0z"
 
 
 def _numbers(values: Iterable[int]) -> str:
@@ -388,8 +403,8 @@ def _elements(paths: list[_Path]) -> Iterator[str]:
             else:
                 drawn.append(path.data)
             joins = path.joins
-        shared = "".join(f' {key}="{value}"' for key, value in attributes)
-        if len(drawn) == 1 or any(key in ("opacity", "clip-path") for key, _ in attributes):
-            yield from (f'<path{shared} d="{d}"/>' for d in drawn)
-        else:
-            yield f"<g{shared}>" + "".join(f'<path d="{d}"/>' for d in drawn) + "</g>"
+        single = len(drawn) == 1
+        own = "".join(f' {key}="{value}"' for key, value in attributes if single or key in ("opacity", "clip-path"))
+        shared = "".join(f' {key}="{value}"' for key, value in attributes if f' {key}="' not in own)
+        body = "".join(f'<path{own} d="{d}"/>' for d in drawn)
+        yield f"<g{shared}>{body}</g>" if shared else body
