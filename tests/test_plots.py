@@ -294,7 +294,7 @@ def test_a_vector_figure_looks_like_the_raster_one(style, browser) -> None:
     page.close()
     difference = abs(seen - expected)[2:-2, 2:-2]
     assert difference.mean() < 1.5
-    assert np.quantile(difference, 0.999) < 60
+    assert np.quantile(difference, 0.999) < 80  # 51; without dashes, clips, shades or turns at least 140
     assert expected.std() > 30
 
 
