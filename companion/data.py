@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import os
+import re
 import unicodedata
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,18 @@ from companion.checks import check_int, check_number
 CHOSEONG = tuple("ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ")
 JUNGSEONG = tuple("ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ")
 JONGSEONG = ("", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ")
+#: The letters in Latin script, by the Revised Romanization's rule for writing letters, not sounds (chapter 3, § 8).
+_LATIN = {"": ""} | dict(
+    re.findall(
+        r"(.):(\w+)",
+        """
+        ㄱ:g ㄲ:kk ㄴ:n ㄷ:d ㄸ:tt ㄹ:l ㅁ:m ㅂ:b ㅃ:pp ㅅ:s ㅆ:ss ㅇ:ng ㅈ:j ㅉ:jj ㅊ:ch ㅋ:k ㅌ:t ㅍ:p ㅎ:h
+        ㄳ:gs ㄵ:nj ㄶ:nh ㄺ:lg ㄻ:lm ㄼ:lb ㄽ:ls ㄾ:lt ㄿ:lp ㅀ:lh ㅄ:bs
+        ㅏ:a ㅐ:ae ㅑ:ya ㅒ:yae ㅓ:eo ㅔ:e ㅕ:yeo ㅖ:ye ㅗ:o ㅘ:wa ㅙ:wae ㅚ:oe ㅛ:yo ㅜ:u ㅝ:wo ㅞ:we ㅟ:wi ㅠ:yu
+        ㅡ:eu ㅢ:ui ㅣ:i
+        """,
+    )
+)
 
 
 # --- points in the plane ---------------------------------------------------------------------------------------------
@@ -202,6 +215,29 @@ def decompose(syllable: str) -> tuple[int, int, int]:
         raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r} ({points})")
     rest, jongseong = divmod(ord(composed) - 0xAC00, len(JONGSEONG))
     return *divmod(rest, len(JUNGSEONG)), jongseong
+
+
+def romanise(text: str) -> str:
+    """Hangul in Latin script, letter by letter: "한글" is "hangeul", "뷁" "bwelg", "ㅏ" "a"; all else stays.
+
+    This is the Revised Romanization of 2000 in its form that shows the spelling rather than the sound (rule 8), so that
+    other letters get other names: a silent ㅇ is a hyphen, or nothing at the start of a word.
+
+    Raises:
+        TypeError: if it is no string.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, not {type(text).__name__}")
+    parts: list[str] = []
+    for character in unicodedata.normalize("NFC", text):
+        if "가" <= character <= "힣":
+            i, v, f = decompose(character)
+            follows = bool(parts) and parts[-1][-1:].isalpha()
+            first = ("-" if follows else "") if CHOSEONG[i] == "ㅇ" else _LATIN[CHOSEONG[i]]
+            parts.append(first + _LATIN[JUNGSEONG[v]] + _LATIN[JONGSEONG[f]])
+        else:
+            parts.append(_LATIN.get(character, character))
+    return "".join(parts)
 
 
 # --- MNIST and Fashion-MNIST -----------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
-"""Render `hangul.npz`, the images of all 11,172 modern Hangul syllables: `python companion/render_hangul.py FONT.ttf`.
+"""Render `hangul.npz`, images of the 11,172 modern Hangul syllables, and `letters.npz`, shapes of the 51 letters.
 
-The bundled file was rendered from NanumGothic (NanumGothic.ttf in Debian's package fonts-nanum), Copyright (c) 2010
+    python companion/render_hangul.py FONT.ttf
+
+The bundled files were rendered from NanumGothic (NanumGothic.ttf in Debian's package fonts-nanum), Copyright (c) 2010
 NAVER Corporation, SIL Open Font License 1.1. That licence binds the font, not what is drawn with it.
 The package does not import this script, and only this script needs Pillow.
 """
@@ -16,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIZES = (16, 28)
 SYLLABLES = [chr(code) for code in range(0xAC00, 0xD7A4)]
+#: The letters that stand alone, from ㄱ to ㅣ: 30 consonants and their pairs, 21 vowels.
+LETTERS = "".join(chr(code) for code in range(0x3131, 0x3164))
 #: Drawn this many times larger, then averaged: antialiasing that no version of a font hinter changes.
 OVERSAMPLING = 8
 #: Grey levels kept; they halve the file.
@@ -50,6 +54,27 @@ def render(font: str | Path, size: int, syllables: Sequence[str] = SYLLABLES) ->
     return images
 
 
+def outlines(font: str | Path, letters: str = LETTERS) -> dict[str, np.ndarray]:
+    """The shapes of `letters` as matplotlib's paths around the centre of their common box, in thousandths of an em.
+
+    Returns:
+        letters; lengths, the number of points of each; points, shape (sum of lengths, 2), int16; codes, uint8.
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    shapes = [TextPath((0, 0), letter, size=1000, prop=FontProperties(fname=str(font))) for letter in letters]
+    corners = np.concatenate([shape.vertices[shape.codes != shape.CLOSEPOLY] for shape in shapes])
+    centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    points = np.concatenate([shape.vertices - centre for shape in shapes])
+    return {
+        "letters": np.array(letters),
+        "lengths": np.array([len(shape.codes) for shape in shapes], dtype=np.int16),
+        "points": np.rint(points).astype(np.int16),
+        "codes": np.concatenate([shape.codes for shape in shapes]).astype(np.uint8),
+    }
+
+
 def _common_box(font: ImageFont.FreeTypeFont) -> tuple[int, int, int, int]:
     boxes = np.array([font.getbbox(syllable) for syllable in SYLLABLES])
     return *boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()
@@ -58,6 +83,6 @@ def _common_box(font: ImageFont.FreeTypeFont) -> tuple[int, int, int, int]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    np.savez_compressed(
-        Path(__file__).with_name("hangul.npz"), **{f"x{size}": render(sys.argv[1], size) for size in SIZES}
-    )
+    folder = Path(__file__).parent
+    np.savez_compressed(folder / "hangul.npz", **{f"x{size}": render(sys.argv[1], size) for size in SIZES})
+    np.savez_compressed(folder / "letters.npz", **outlines(sys.argv[1]))

@@ -259,6 +259,53 @@ def test_bundled_images_are_what_the_script_renders(size, step):
     assert difference.mean() < 0.002
 
 
+# The official examples of rule 8 of the Revised Romanization (Ministry of Culture and Tourism, 2000-8).
+OFFICIAL = {
+    "집": "jib",
+    "짚": "jip",
+    "밖": "bakk",
+    "값": "gabs",
+    "붓꽃": "buskkoch",
+    "먹는": "meogneun",
+    "독립": "doglib",
+    "문리": "munli",
+    "물엿": "mul-yeos",
+    "굳이": "gud-i",
+    "좋다": "johda",
+    "가곡": "gagog",
+    "조랑말": "jolangmal",
+}
+OTHERS = {
+    "한": "han",
+    "글": "geul",
+    "강": "gang",
+    "뷁": "bwelg",
+    "햔": "hyan",
+    "하 호, 화!": "ha ho, hwa!",
+    "": "",
+    "a": "a",
+}
+LETTERS = {"ㅏㅗㅘ": "aowa", "ㄺ": "lg", "ㅇ": "ng"}
+
+
+@pytest.mark.parametrize(("hangul", "latin"), (OFFICIAL | OTHERS | LETTERS).items())
+def test_hangul_in_latin_script(hangul, latin):
+    assert data.romanise(hangul) == latin
+    if hangul not in LETTERS:
+        assert data.romanise(unicodedata.normalize("NFD", hangul)) == latin
+
+
+def test_each_syllable_has_its_own_name():
+    names = [data.romanise(chr(code)) for code in range(0xAC00, 0xD7A4)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z]+", name) for name in names)
+
+
+def test_only_text_is_romanised():
+    with pytest.raises(TypeError, match="text must be a str, not int"):
+        data.romanise(1)
+
+
 # --- MNIST and Fashion-MNIST -----------------------------------------------------------------------------------------
 
 

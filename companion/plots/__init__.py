@@ -14,6 +14,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from companion.checks import check_tensor
+from companion.plots.letters import letter_ticks, write
+from companion.plots.screen import DPI, panels, use_screen
+
+__all__ = ["letter_ticks", "panels", "write"]
 
 #: Okabe and Ito's palette, distinguishable with any colour vision. Use it in this order.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -21,11 +25,12 @@ INK, GREY = "#222222", "#8A8A8A"
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the book. Each chapter calls it once, after its imports."""
+    """Set matplotlib's defaults for the book, and make figures sharp. Each chapter calls it once, after importing."""
+    use_screen()
     plt.rcParams.update(
         {
             "figure.figsize": (6.4, 3.2),
-            "figure.dpi": 110,
+            "figure.dpi": DPI,
             "figure.constrained_layout.use": True,
             "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]),
             "axes.spines.top": False,
