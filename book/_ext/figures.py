@@ -40,6 +40,10 @@ class Captions(SphinxTransform):
             if number:
                 paragraph["ids"].append(anchor(number[1]))
                 paragraph["classes"].append("figure-caption")
+        for output in self.document.findall(nodes.container):
+            if "cell_output" in output["classes"]:
+                for panel in list(output.findall(nodes.image))[1:]:
+                    panel["alt"] = ""  # the first one's text describes them all
         for text in list(self.document.findall(nodes.Text)):
             self.link(text, pages)
 
