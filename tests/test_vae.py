@@ -733,7 +733,7 @@ def test_a_model_of_networks_that_are_on_a_device_is_there_too(decoder, dtype):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "likelihood", "options", "message"),
     [
-        (mlp(6, 3), mlp(2, 6), bernoulli, {}, "encoder must end in a linear layer with 2q outputs"),
+        (mlp(6, 3), mlp(2, 6), bernoulli, {}, "encoder must end in a linear layer with 2 · latent_dim outputs"),
         (nn.Identity(), mlp(2, 6), bernoulli, {}, "name latent_dim"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": -1.0}, "beta must be at least 0"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": math.nan}, "beta must be at least 0"),
@@ -745,7 +745,7 @@ def test_a_model_of_networks_that_are_on_a_device_is_there_too(decoder, dtype):
             {"latent_dim": 3},
             r"encoder gives shape \(1, 4\) .* not \(1, 6\), mean and log",
         ),
-        (TwoHeads(6, 4), mlp(4, 6), bernoulli, {}, r"shape \(1, 8\) .* not \(1, 4\), .* name latent_dim = q"),
+        (TwoHeads(6, 4), mlp(4, 6), bernoulli, {}, r"shape \(1, 8\) .* not \(1, 4\), .* name latent_dim"),
         (mlp(6, 4), mlp(3, 6), bernoulli, {}, "decoder does not take"),
         (mlp(5, 4), mlp(2, 6), bernoulli, {}, "encoder does not take"),
         (mlp(6, 4), mlp(2, 5), bernoulli, {}, r"event shape \(5,\)"),
