@@ -180,8 +180,24 @@ WRONG_3_3 = {
 }
 
 #: From five seeds of the chapter's solution, and as readers would return them.
-RIGHT_3_5 = {}
-WRONG_3_5 = {}
+RIGHT_3_5 = {
+    "a list": [1.42, 1.35, 4.82, 2.19],
+    "NumPy": np.array([1.20, 3.18, 5.31, 1.71], dtype=np.float32),
+    "a tuple of tensors": tuple(torch.tensor([1.17, 2.77, 5.09, 1.16])),
+    "a tensor with a gradient": torch.tensor([1.17, 2.55, 4.97, 1.08], requires_grad=True),
+    "a list of NumPy numbers": list(np.array([0.96, 1.43, 5.13, 1.58])),
+}
+
+WRONG_3_5 = {
+    "shape (3,) ≠ (4,)": [1.42, 1.35, 4.82],
+    "PPCA − VAE;  VAE − PPCA": [-1.42, -1.35, -4.82, -2.19],
+    "1, 2, 4, 8": [1.71, 5.31, 3.18, 1.20],
+    "(1/d) Σ_j": [v / 64 for v in (1.42, 1.35, 4.82, 2.19)],
+    "(1/N) Σ_n": [v * 297 for v in (1.42, 1.35, 4.82, 2.19)],
+    "ELBO < log p (PPCA)": [0.2, -1.0, 1.1, -2.0],
+    "x[:1500];  x[1500:]": [2.04, 3.38, 6.05, 2.81],
+    "argmax d_z ≠ 4": [1.0, 2.0, 3.0, 4.0],
+}
 
 RIGHT = {"3.1": RIGHT_3_1, "3.2": RIGHT_3_2, "3.3": RIGHT_3_3, "3.5": RIGHT_3_5}
 WRONG = {"3.1": WRONG_3_1, "3.2": WRONG_3_2, "3.3": WRONG_3_3, "3.5": WRONG_3_5}

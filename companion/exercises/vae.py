@@ -110,3 +110,24 @@ def check_3_3(score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
         "(1/k) Σ_{l≠i};  1/(k − 1)": (f - baseline * (k - 1) / k)[:, None] * score,
     }
     _compare(answer, truth, "≠ (f_i − b_i) (z_i − m) / s²", mistakes)
+
+
+@exercise
+def check_3_5(gains: Tensor) -> None:
+    """`gains` are ELBO − log p under PPCA on held-out digits, in nats, for d_z = 1, 2, 4, 8; the bounds are wide."""
+    answer = _numbers(gains, 4)
+
+    def plausible(nats: Tensor) -> bool:  # five seeds: 4.8 to 5.3 for d_z = 4, 0.9 to 3.2 for the others
+        return bool((nats > 0).all() and nats.argmax() == 2 and 3 < nats[2] < 5.9)
+
+    if plausible(answer):
+        return
+    mistakes = {
+        "PPCA − VAE;  VAE − PPCA": plausible(-answer),
+        "d_z = 8, 4, 2, 1;  1, 2, 4, 8": plausible(answer.flip(0)),
+        "(1/d) Σ_j;  Σ_j": plausible(64 * answer),
+        "Σ_n;  (1/N) Σ_n": plausible(answer / 297),
+        "ELBO < log p (PPCA);  500 steps, learnt σ²": bool((answer <= 0).any()),
+        "x[:1500];  x[1500:]": bool(answer[2] >= 5.9),
+    }
+    raise Hint(next((hint for hint, made in mistakes.items() if made), "argmax d_z ≠ 4"))
