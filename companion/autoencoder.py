@@ -17,7 +17,7 @@ class Autoencoder(nn.Module):
     evaluation mode.
 
     Args:
-        encoder: any module that maps x, shape (n, …), to z, shape (n, q).
+        encoder: any module that maps x, shape (n, …), to z, shape (n, d_z).
         decoder: any module that maps z back to x̂, of the shape of x.
 
     Raises:
@@ -43,7 +43,7 @@ class Autoencoder(nn.Module):
         check_tensor("x", x, ndim=None, finite=True)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The code z = f(x), shape (n, q)."""
+        """The code z = f(x), shape (n, d_z)."""
         check_alike("x", check_tensor("x", x, ndim=None), next(self.encoder.parameters(), x), "the model")
         return run("encoder", self.encoder, x)
 
@@ -83,21 +83,21 @@ class Autoencoder(nn.Module):
         return self.decode(line(*self.encode(torch.stack([a, b])), n))
 
 
-def linear_autoencoder(d: int, q: int, *, bias: bool = True) -> Autoencoder:
+def linear_autoencoder(d: int, latent_dim: int, *, bias: bool = True) -> Autoencoder:
     """The linear pair z = Wx + b, x̂ = Vz + c; at its best V spans the principal subspace, (3.5).
 
     Baldi & Hornik, "Neural Networks and Principal Component Analysis" (1989).
 
     Args:
         d: number of pixels.
-        q: size of the code.
+        latent_dim: size of the code, d_z.
         bias: whether to learn b and c; without them x should be centred.
     """
-    return Autoencoder(nn.Linear(d, q, bias=bias), nn.Linear(q, d, bias=bias))
+    return Autoencoder(nn.Linear(d, latent_dim, bias=bias), nn.Linear(latent_dim, d, bias=bias))
 
 
 def deep_autoencoder(*sizes: int, activation: type[nn.Module] = nn.SiLU) -> Autoencoder:
-    """A multilayer perceptron with layers of these sizes, d, …, q, and its mirror image q, …, d."""
+    """A multilayer perceptron with layers of these sizes, d, …, d_z, and its mirror image d_z, …, d."""
     return Autoencoder(mlp(*sizes, activation=activation), mlp(*sizes[::-1], activation=activation))
 
 

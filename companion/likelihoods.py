@@ -70,10 +70,10 @@ class Gaussian(nn.Module):
 
 
 class GreyLevels(Distribution):
-    """Independent pixels, each with K probabilities, for the grey levels 0, 1/(K−1), …, 1.
+    """Independent pixels, each with L probabilities, for the grey levels 0, 1/(L−1), …, 1.
 
     Args:
-        logits: logarithms of the probabilities, up to a constant for each pixel, shape (…, d, K).
+        logits: logarithms of the probabilities, up to a constant for each pixel, shape (…, d, L).
     """
 
     arg_constraints = {}  # noqa: RUF012 — as in torch.distributions
@@ -106,7 +106,7 @@ class GreyLevels(Distribution):
 
 
 class Levels(constraints.Constraint):
-    """The grey levels 0, 1/(K−1), …, 1, each with room for rounding."""
+    """The grey levels 0, 1/(L−1), …, 1, each with room for rounding."""
 
     is_discrete = True
 

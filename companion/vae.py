@@ -32,17 +32,17 @@ class VAE(nn.Module):
     `encode`, `decode`, `loss` and the model itself run in the mode it is in; all else runs in evaluation mode.
 
     Args:
-        encoder: any module that maps x, shape (n, …), to m and log s² side by side, shape (n, 2q).
-        decoder: any module that maps z, shape (n, q), to the parameters of p(x | z), shape (n, …).
+        encoder: any module that maps x, shape (n, …), to m and log s² side by side, shape (n, 2 d_z).
+        decoder: any module that maps z, shape (n, d_z), to the parameters of p(x | z), shape (n, …).
         likelihood: turns these parameters into p(x | z): `bernoulli`, `Gaussian()`, `categorical(levels)`, or any
             function or module that gives a distribution with batch shape (n,), the event shape of x, and a mean.
         beta: weight of the KL term in `loss`; with 1 the loss is minus the bound. Higgins et al., "beta-VAE" (2017).
-        latent_dim: q; by default half the outputs of the encoder's last linear layer.
+        latent_dim: d_z; by default half the outputs of the encoder's last linear layer.
 
     Raises:
         TypeError: if encoder or decoder is no module, or likelihood cannot be called; in the methods, if x is neither
             float32 nor float64, or not of the type of the weights.
-        ValueError: if beta is negative or q cannot be read from the encoder; in the methods, if encoder, decoder,
+        ValueError: if beta is negative or d_z cannot be read from the encoder; in the methods, if encoder, decoder,
             likelihood and data do not fit together; in `loss`, on its first batch, and in the bounds, if x is no data
             for the likelihood.
     """
@@ -86,13 +86,13 @@ class VAE(nn.Module):
             raise ValueError(
                 f"encoder gives shape {tuple(output.shape)} for x of shape {tuple(x.shape)}, not "
                 f"{(len(x), 2 * self.latent_dim)}, mean and log variance of the {self.latent_dim} entries of z: change "
-                "its outputs, or name latent_dim = q if they are 2q"
+                "its outputs, or name latent_dim, half of their number"
             )
         mean, log_variance = output.chunk(2, dim=1)
         return normal(mean, (0.5 * bounded(log_variance)).exp())
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x | z), (3.7), one distribution for each z, shape (n, q) or with more axes before the last."""
+        """p(x | z), (3.7), one distribution for each z, shape (n, d_z) or with more axes before the last."""
         check_alike("z", z, self._origin, "the model")
         rows = z.reshape(-1, z.shape[-1])
         p = self.likelihood(run("decoder", self.decoder, rows))
@@ -188,7 +188,7 @@ class VAE(nn.Module):
         return self.decode(line(*self.encode(torch.stack([a, b])).mean, n)).mean
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x | z) for z of shape (n, q) or (k, n, q)."""
+        """log p(x | z) for z of shape (n, d_z) or (k, n, d_z)."""
         p = self.decode(z)
         if p.event_shape != x.shape[1:]:
             raise ValueError(
@@ -204,7 +204,7 @@ def _half_of_last_linear(encoder: nn.Module) -> int:
     widths = [module.out_features for module in encoder.modules() if isinstance(module, nn.Linear)]
     if not widths or widths[-1] % 2:
         raise ValueError(
-            "encoder must end in a linear layer with 2q outputs, mean and log variance of z; if it ends otherwise, "
-            "name latent_dim = q"
+            "encoder must end in a linear layer with 2 · latent_dim outputs, mean and log variance of z; if it ends "
+            "otherwise, name latent_dim"
         )
     return widths[-1] // 2

@@ -6,9 +6,11 @@ import math
 import resource
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from torch import nn
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal, kl_divergence
 
@@ -17,9 +19,12 @@ from companion.devices import evaluating
 from companion.latent import importance
 from companion.likelihoods import Gaussian, bernoulli, categorical
 from companion.nets import mlp
+from companion.plots import vae as figures
 from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
+
+matplotlib.use("Agg")
 
 
 def make_vae(likelihood=bernoulli, outputs=6, q=2, d=6, dtype=torch.float64, device="cpu", **options) -> VAE:
@@ -733,7 +738,7 @@ def test_a_model_of_networks_that_are_on_a_device_is_there_too(decoder, dtype):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "likelihood", "options", "message"),
     [
-        (mlp(6, 3), mlp(2, 6), bernoulli, {}, "encoder must end in a linear layer with 2q outputs"),
+        (mlp(6, 3), mlp(2, 6), bernoulli, {}, "encoder must end in a linear layer with 2 · latent_dim outputs"),
         (nn.Identity(), mlp(2, 6), bernoulli, {}, "name latent_dim"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": -1.0}, "beta must be at least 0"),
         (mlp(6, 4), mlp(2, 6), bernoulli, {"beta": math.nan}, "beta must be at least 0"),
@@ -745,7 +750,7 @@ def test_a_model_of_networks_that_are_on_a_device_is_there_too(decoder, dtype):
             {"latent_dim": 3},
             r"encoder gives shape \(1, 4\) .* not \(1, 6\), mean and log",
         ),
-        (TwoHeads(6, 4), mlp(4, 6), bernoulli, {}, r"shape \(1, 8\) .* not \(1, 4\), .* name latent_dim = q"),
+        (TwoHeads(6, 4), mlp(4, 6), bernoulli, {}, r"shape \(1, 8\) .* not \(1, 4\), .* name latent_dim"),
         (mlp(6, 4), mlp(3, 6), bernoulli, {}, "decoder does not take"),
         (mlp(5, 4), mlp(2, 6), bernoulli, {}, "encoder does not take"),
         (mlp(6, 4), mlp(2, 5), bernoulli, {}, r"event shape \(5,\)"),
@@ -824,3 +829,44 @@ def test_the_first_loss_takes_x_by_name():
 def test_a_likelihood_that_cannot_be_called_is_refused():
     with pytest.raises(TypeError, match=r"likelihood must be a function or module, such as bernoulli, .* not str"):
         VAE(mlp(6, 4), mlp(2, 6), "bernoulli")
+
+
+# Figures
+
+
+def test_each_bar_is_the_bound_and_its_gap() -> None:
+    (axis,) = figures.elbo_bars([0.5, 2.0], [torch.tensor(3.0), torch.tensor(1.0)], torch.tensor(4.0)).axes
+    bounds, gaps = axis.containers
+    assert [bar.get_height() for bar in bounds] == [3, 1]
+    assert [(bar.get_y(), bar.get_height()) for bar in gaps] == [(3, 1), (1, 3)]
+    plt.close(axis.figure)
+
+
+def test_each_path_leads_from_the_noise_to_the_sample() -> None:
+    eps = torch.tensor([-1.0, 0.5])
+    figure = figures.reparameterised(eps, [(1.0, 0.5), (2.0, 3.0)])
+    for axis, (m, s) in zip(figure.axes, [(1.0, 0.5), (2.0, 3.0)], strict=True):
+        ends = torch.tensor(
+            [list(line.get_xdata()) for line in axis.lines if list(line.get_ydata()) == [1.6, 0]]
+        ).float()
+        torch.testing.assert_close(ends, torch.stack([eps, m + s * eps], 1))
+    plt.close(figure)
+
+
+def test_the_line_is_the_mean_over_a_window_of_minibatches() -> None:
+    losses = torch.arange(200.0).square()
+    dots, line = figures.minibatch_losses(losses, window=3).axes[0].lines
+    torch.testing.assert_close(torch.as_tensor(dots.get_ydata()), losses)
+    at, mean = (torch.as_tensor(values) for values in line.get_data())
+    torch.testing.assert_close(mean, (losses[at.long() - 1] + losses[at.long()] + losses[at.long() + 1]) / 3)
+    plt.close(plt.gcf())
+
+
+def test_the_scheme_of_a_step_stays_inside_its_frame() -> None:
+    (axis,) = figures.training_blocks().axes
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    for patch in axis.patches:
+        x, y = patch.get_patch_transform().transform_path(patch.get_path()).vertices.T
+        assert left <= x.min() < x.max() <= right
+        assert bottom <= y.min() < y.max() <= top
+    plt.close(axis.figure)

@@ -453,22 +453,85 @@ def test_the_code_passes_gradients_through_the_sample(x: Tensor) -> None:
 
 
 @pytest.mark.equation("3.23")
-@pytest.mark.parametrize("q", [1, 2, 3])
-def test_the_variance_of_both_gradients(q: int) -> None:
+@pytest.mark.parametrize("d_z", [1, 2, 3])
+def test_the_variance_of_the_gradients(d_z: int) -> None:
     t, w = np.polynomial.hermite_e.hermegauss(12)
     w = w / w.sum()
-    points = np.stack(np.meshgrid(*[t] * q, indexing="ij"), -1).reshape(-1, q)
-    mass = np.stack(np.meshgrid(*[w] * q, indexing="ij"), -1).reshape(-1, q).prod(1)
+    points = np.stack(np.meshgrid(*[t] * d_z, indexing="ij"), -1).reshape(-1, d_z)
+    mass = np.stack(np.meshgrid(*[w] * d_z, indexing="ij"), -1).reshape(-1, d_z).prod(1)
+    f, first = (points**2).sum(1), points[:, 0]
+    close((mass * f).sum(), d_z)
     for estimate, variance in (
-        ((points**2).sum(1) * points[:, 0], (q + 2) * (q + 4)),
-        (2 * points[:, 0], 4),
+        (f * first, (d_z + 2) * (d_z + 4)),
+        ((f - d_z) * first, 2 * d_z + 8),
+        (2 * first, 4),
     ):
         close((mass * estimate).sum(), 0.0)
         close((mass * estimate**2).sum(), variance)
-    close(15 + 6 * (q - 1) + (q - 1) * (q + 1), (q + 2) * (q + 4))
+
+
+@pytest.mark.equation("3.60")
+def test_the_gradient_of_the_decoder_averages_over_z(vae: VAE, point: Tensor) -> None:
+    """Against the slope of the bound by quadrature: no derivative in it."""
+    weight, bias = vae.decoder[0].weight, vae.decoder[2].bias
+    n = 100_000
+    z = torch.tensor(encoded(vae, point)[0]) + encoded(vae, point)[1] * normal(n, 1, seed=60)
+    for parameter, index in ((weight, (3, 0)), (bias, (2,))):
+        slope = []
+        for step in (1e-4, -1e-4):
+            parameter[index] += step
+            slope.append(bound_by_quadrature(vae, point))
+            parameter[index] -= step
+        rows = parameter.expand(n, *parameter.shape).clone().requires_grad_()
+        first = rows if parameter is weight else weight.expand(n, *weight.shape)
+        last = rows if parameter is bias else bias.expand(n, *bias.shape)
+        hidden = nn.functional.silu((first @ z[:, :, None])[:, :, 0] + vae.decoder[0].bias)
+        mean = hidden @ vae.decoder[2].weight.T + last
+        log_p = Independent(Normal(mean, math.sqrt(SIGMA2)), 1).log_prob(point)
+        estimates = torch.autograd.grad(log_p.sum(), rows)[0][(slice(None), *index)]
+        assert abs(slope[0] - slope[1]) > 1e-5, "a slope of zero would agree with anything small"
+        within(estimates, (slope[0] - slope[1]) / 2e-4)
+
+
+@pytest.mark.equation("3.61")
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_mean_over_a_minibatch_is_unbiased(size: int) -> None:
+    """All minibatches of a size, each as likely as any other, against the gradient of a sum written out by hand."""
+    rows, w = normal(5, 3, seed=61), normal(3, seed=62).requires_grad_()
+    by_batch = [
+        torch.autograd.grad((rows[list(batch)] @ w).sin().mean(), w)[0]
+        for batch in itertools.combinations(range(5), size)
+    ]
+    assert size == 5 or torch.stack(by_batch).std(0).min() > 0.05, "the minibatches must differ"
+    by_hand = (np.cos(rows.numpy() @ w.detach().numpy())[:, None] * rows.numpy()).mean(0)
+    close(torch.stack(by_batch).mean(0), by_hand)
 
 
 # The linear VAE
+
+
+@pytest.mark.equation("3.62")
+def test_the_divergence_of_two_gaussians() -> None:
+    """In two dimensions by a sum over a grid, in four by drawing."""
+
+    def gaussian(d_z: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        L = 0.3 * normal(d_z, d_z, seed=seed) + 0.8 * eye(d_z)
+        return normal(d_z, seed=seed + 1).numpy(), (L @ L.T).numpy()
+
+    def formula(m: np.ndarray, A: np.ndarray, m_: np.ndarray, A_: np.ndarray) -> float:
+        inverse, apart = np.linalg.inv(A_), m_ - m
+        log_ratio = math.log(np.linalg.det(A_) / np.linalg.det(A))
+        return 0.5 * (np.trace(inverse @ A) + apart @ inverse @ apart - len(m) + log_ratio)
+
+    (m, A), (m_, A_) = gaussian(2, 63), gaussian(2, 65)
+    axis = np.linspace(-9, 9, 1201)
+    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    log_q, log_p = stats.multivariate_normal(m, A).logpdf(points), stats.multivariate_normal(m_, A_).logpdf(points)
+    close(formula(m, A, m_, A_), (np.exp(log_q) * (log_q - log_p)).sum() * (axis[1] - axis[0]) ** 2, 1e-6)
+    (m, A), (m_, A_) = gaussian(4, 67), gaussian(4, 69)
+    z = stats.multivariate_normal(m, A).rvs(400_000, random_state=0)
+    ratio = stats.multivariate_normal(m, A).logpdf(z) - stats.multivariate_normal(m_, A_).logpdf(z)
+    within(torch.from_numpy(ratio), formula(m, A, m_, A_))
 
 
 @pytest.mark.equation("3.24")

@@ -465,15 +465,16 @@ def test_the_curve_is_to_scale_and_its_tangent_has_slope_minus_beta(stage) -> No
 
 
 @pytest.mark.parametrize("lang", ["ko", "en"])
-def test_chapter_3_decodes_as_pytorch_does(server: str, browser, lang: str) -> None:
+@pytest.mark.parametrize(("chapter", "count"), [("03-vae", 3), ("03b-rate-distortion", 9)])
+def test_chapter_3_decodes_as_pytorch_does(server: str, browser, lang: str, chapter: str, count: int) -> None:
     """On the built page, without a kernel, for the decoders that the chapter's own cells trained."""
-    notebook = json.loads((ROOT / "book" / lang / "03-vae.ipynb").read_text())
+    notebook = json.loads((ROOT / "book" / lang / f"{chapter}.ipynb").read_text())
     models = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{server}/{lang}/03-vae.html")
+    page.goto(f"{server}/{lang}/{chapter}.html")
     views = page.locator("script[type='application/vnd.jupyter.widget-view+json']").all_inner_texts()
     seen = 0
     for view, figure in zip(map(json.loads, views), page.locator(".widget").all(), strict=True):
@@ -498,4 +499,4 @@ def test_chapter_3_decodes_as_pytorch_does(server: str, browser, lang: str) -> N
                 seen += 1
     page.close()
     assert complaints == []
-    assert seen >= 9
+    assert seen >= count

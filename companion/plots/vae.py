@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREEN, INK, VERMILION, arrow, node
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, node
 
 
 def autoencoder_blocks() -> Figure:
@@ -49,6 +51,88 @@ def vae_blocks() -> Figure:
     return figure
 
 
+def training_blocks() -> Figure:
+    """One step of training: data, minibatch, encoder, z, decoder, loss, and the gradients on their way back."""
+    figure, axis = _blocks(9.9, 0.0)
+    _block(axis, 0.8, "$x_1$\n$\\vdots$\n$x_N$", 2.0, 0.8, fill="#D9D9D9")
+    _block(axis, 2.15, r"$\mathcal{B}$", 0.9, 0.6, fill="#D9D9D9")
+    _funnel(axis, 2.9, 4.3, 2.0, 1.2, r"$q_\phi(z\,|\,x)$")
+    _block(axis, 5.3, r"$m+s\odot\varepsilon$", 0.9, 1.35)
+    _funnel(axis, 6.3, 7.7, 1.2, 2.0, r"$p_\theta(x\,|\,z)$")
+    _block(axis, 8.9, r"$-\mathcal{L}$", 0.9, 1.1)
+    for start, end in ((1.2, 1.85), (2.45, 2.9), (4.3, 4.62), (5.98, 6.3), (7.7, 8.35)):
+        arrow(axis, (start, 1.5), (end, 1.5))
+    axis.plot([8.9, 8.9, 3.6], [1.05, 0.2, 0.2], color=VERMILION, lw=1.4, ls=(0, (4, 2)))
+    for x, y, label in ((7.0, 0.62, r"$\nabla_\theta$"), (3.6, 0.66, r"$\nabla_\phi$")):
+        arrow(axis, (x, 0.2), (x, y), dashed=True)
+        axis.text(x + 0.15, 0.36, label, va="center", fontsize=15)
+    return figure
+
+
+def elbo_bars(widths: list[float], elbo: list[Tensor], log_p: Tensor) -> Figure:
+    """The bar log p(x) = ELBO + KL, divided in one place for each q.
+
+    Args:
+        widths: what distinguishes the q, one number each.
+        elbo: the ELBO of each q, positive, in nats.
+        log_p: log p(x), in nats.
+    """
+    figure, axis = plt.subplots(figsize=(5.6, 2.9))
+    places, bounds = range(len(widths)), [float(bound) for bound in elbo]
+    axis.bar(places, bounds, 0.62, color=BLUE, label=r"$\mathcal{L}$")
+    gaps = [float(log_p) - bound for bound in bounds]
+    axis.bar(places, gaps, 0.62, bounds, color="#C9C9C9", label="KL")
+    axis.axhline(float(log_p), color=INK, lw=1, ls="--")
+    axis.text(len(widths) - 0.4, float(log_p), r"$\log p(x)$", va="bottom", fontsize=13)
+    axis.set_xticks(places, [f"{width:g}" for width in widths])
+    axis.set(xlabel="$c$", xlim=(-0.6, len(widths) + 0.5), ylim=(0, 1.15 * float(log_p)), ylabel="nat")
+    axis.legend(loc="lower right", fontsize=13, handlelength=1)
+    return figure
+
+
+def reparameterised(eps: Tensor, targets: list[tuple[float, float]]) -> Figure:
+    """Each ε slides to z = m + sε, one panel for each pair (m, s).
+
+    Args:
+        eps: draws from N(0, 1), shape (n,).
+        targets: pairs (m, s).
+    """
+    figure, axes = plt.subplots(1, len(targets), figsize=(3.4 * len(targets), 2.7), squeeze=False)
+    grid = np.linspace(-3.2, 3.8, 400)
+    for axis, (m, s) in zip(axes[0], targets, strict=True):
+        for mean, std, base, colour in ((0.0, 1.0, 1.6, GREY), (m, s, 0.0, BLUE)):
+            density = np.exp(-0.5 * ((grid - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
+            axis.fill_between(grid, base, base + 0.8 * density, color=colour, alpha=0.3, lw=0)
+            axis.axhline(base, color=INK, lw=0.7)
+        for value in eps.tolist():
+            axis.plot([value, m + s * value], [1.6, 0.0], color=VERMILION, lw=0.9, alpha=0.7)
+        axis.plot(eps, torch.full_like(eps, 1.6), "o", color=INK, ms=4.5)
+        axis.plot(m + s * eps, torch.zeros_like(eps), "o", color=BLUE, ms=4.5)
+        axis.text(-3.1, 1.72, r"$\varepsilon$", fontsize=15)
+        axis.text(-3.1, 0.12, "$z$", fontsize=15)
+        axis.set(xlim=(-3.3, 3.8), ylim=(-0.1, 2.1), yticks=[])
+        axis.spines["left"].set_visible(False)
+    return figure
+
+
+def minibatch_losses(losses: Tensor, window: int = 50) -> Figure:
+    """The loss of every minibatch and its moving average.
+
+    Args:
+        losses: one for each step, in nats, shape (steps,).
+        window: steps in the average.
+    """
+    figure, axis = plt.subplots(figsize=(5.6, 2.7))
+    average = losses.unfold(0, window, 1).mean(1)
+    axis.plot(losses, ".", color="#9FC5E8", ms=2)
+    axis.plot(torch.arange(len(average)) + window // 2, average, color=BLUE, lw=1.4)
+    low = losses.min().item()
+    axis.set(ylim=(low - 10, losses[len(losses) // 20 :].max().item() + 10))
+    axis.set_title(r"$-\mathcal{L}$", loc="left", fontsize=14)
+    axis.margins(x=0.02)
+    return figure
+
+
 def _blocks(width: float, bottom: float) -> tuple[Figure, Axes]:
     figure, axis = plt.subplots(figsize=(0.85 * width, 0.85 * (2.65 - bottom)))
     axis.set(xlim=(0.1, width - 0.1), ylim=(bottom, 2.65), aspect="equal")
@@ -72,16 +156,16 @@ def jamo_shares(shares: Tensor) -> Figure:
     """How much of each z_j's variance the three letters of the syllable explain, as stacked bars.
 
     Args:
-        shares: shape (q, 3), entries between 0 and 1.
+        shares: shape (d_z, 3), entries between 0 and 1.
     """
     figure, axis = plt.subplots(figsize=(5.6, 2.9))
     bottom = torch.zeros(len(shares))
     for place, colour in enumerate((BLUE, VERMILION, GREEN)):
-        axis.bar(range(1, len(shares) + 1), shares[:, place], 0.78, bottom, color=colour, label=f"$c_{place + 1}$")
+        axis.bar(range(1, len(shares) + 1), shares[:, place], 0.78, bottom, color=colour, label=f"$y_{place + 1}$")
         bottom = bottom + shares[:, place]
     axis.bar(range(1, len(shares) + 1), 1 - bottom, 0.78, bottom, color="#E4E4E4")
     axis.set(xlabel="$j$", xlim=(0.3, len(shares) + 0.7), ylim=(0, 1))
-    axis.set_title(r"$\eta^2_j(c_a)$", loc="left", fontsize=15)
+    axis.set_title(r"$\kappa_j(y_a)$", loc="left", fontsize=15)
     axis.tick_params(labelsize=12)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 0.96), ncols=3, fontsize=15, handlelength=1)
     return figure
