@@ -136,7 +136,7 @@ def ppca_turn(eigenvalues: Tensor, turns: list[tuple[list[int], int, int]]) -> F
         side = 8 if values[90] > values[0] else -16
         axis.annotate(label, (0, values[90]), (0, side), textcoords="offset points", color=colour, ha="center")
     axis.set(xlabel=r"$\theta$ (°)", title=r"$L(\theta)$", xticks=[-90, -45, 0, 45, 90])
-    axis.margins(y=0.14)
+    axis.margins(y=0.2)
     return figure
 
 
