@@ -50,7 +50,7 @@ class PPCA(nn.Module):
     grams and percent, by their standard deviations. Scales of W, of σ² and of the imputed values follow.
 
     Args:
-        W: loadings, shape (d, q), float32 or float64.
+        W: loadings, shape (d, d_z), float32 or float64.
         mu: mean, shape (d,).
         sigma2: variance of the noise, a positive number or a tensor of shape ().
 
@@ -85,12 +85,12 @@ class PPCA(nn.Module):
 
     @property
     def latent_dim(self) -> int:
-        """q, the number of columns of W."""
+        """d_z, the number of columns of W."""
         return self.W.shape[1]
 
     @property
     def M(self) -> Tensor:
-        """M = WᵀW + σ²I, (2.16), shape (q, q)."""
+        """M = WᵀW + σ²I, (2.16), shape (d_z, d_z)."""
         return self.W.T @ self.W + self.sigma2.expand(self.latent_dim).diag()
 
     @property
@@ -104,7 +104,7 @@ class PPCA(nn.Module):
         return Independent(Normal(zeros, torch.ones_like(zeros)), 1)
 
     def likelihood(self, z: Tensor) -> Independent:
-        """p(x | z) = N(x; Wz + μ, σ²I), (2.1), for z of shape (n, q)."""
+        """p(x | z) = N(x; Wz + μ, σ²I), (2.1), for z of shape (n, d_z)."""
         return Independent(Normal(z @ self.W.T + self.mu, self.sigma2.sqrt()), 1)
 
     def marginal(self) -> LowRankMultivariateNormal:
@@ -130,17 +130,17 @@ class PPCA(nn.Module):
 
     @complete_rows(otherwise=_log_prob_missing)
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (2.8), shape (n,), in O(dq) a row; where entries are missing, of the observed ones, (2.26).
+        """log p(x) in nats, (2.8), shape (n,), O(d d_z) a row; where entries are missing, of the observed ones, (2.26).
 
         C is never formed. With r = x − μ and m = E[z | x], Woodbury's identity gives rᵀC⁻¹r = |r − Wm|²/σ² + |m|², a
-        sum of squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d−q) log σ², (2.7).
+        sum of squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d − d_z) log σ², (2.7).
         """
-        d, q = self.W.shape
+        d, d_z = self.W.shape
         r = x - self.mu
         m = torch.linalg.solve(self.M, self.W.T @ r.T).T
         error = r - m @ self.W.T
         distance = error.square().sum(1) / self.sigma2 + m.square().sum(1)
-        log_det = torch.logdet(self.M) + (d - q) * self.sigma2.log()
+        log_det = torch.logdet(self.M) + (d - d_z) * self.sigma2.log()
         return -0.5 * (d * LOG_2PI + log_det + distance)
 
     def elbo(self, x: Tensor, q: Gaussian | None = None) -> Tensor:
@@ -189,8 +189,8 @@ class PPCA(nn.Module):
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n new x by ancestral sampling, shape (n, d): first z ~ p(z), then x ~ p(x | z)."""
-        (d, q), n = self.W.shape, check_int("n", n)
-        z = randn((n, q), self.W, generator)
+        (d, d_z), n = self.W.shape, check_int("n", n)
+        z = randn((n, d_z), self.W, generator)
         return z @ self.W.T + self.mu + self.sigma2.sqrt() * randn((n, d), self.W, generator)
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ class PPCA(nn.Module):
         Args:
             x: data, shape (n, d), float32 or float64, NaN where missing, all columns in comparable units. Sums are kept
                 in float64.
-            latent_dim: q, between 1 and d − 1.
+            latent_dim: d_z, between 1 and d − 1.
             method: "eigen" (closed form, complete data), "em", or None: closed form unless entries are missing.
             max_iter: at most so many steps of EM. On complete data they are plain until a gain below tol, or for
                 half of max_iter; then `absorb_covariance` finishes what plain EM is slow at where σ² is small.
@@ -306,7 +306,7 @@ class PPCA(nn.Module):
         return model
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Rows of x, so few at a time that a q × q matrix for each of them takes little memory."""
+        """Rows of x, so few at a time that a d_z × d_z matrix for each of them takes little memory."""
         return x.split(2**22 // self.latent_dim**2 + 1)
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -327,7 +327,7 @@ class PPCA(nn.Module):
         return bool(x.isnan().any())
 
     def extra_repr(self) -> str:
-        return f"d={len(self.mu)}, q={self.latent_dim}, sigma2={self.sigma2.item():.4g}"
+        return f"d={len(self.mu)}, d_z={self.latent_dim}, sigma2={self.sigma2.item():.4g}"
 
 
 def _warn(message: str) -> None:
@@ -336,11 +336,11 @@ def _warn(message: str) -> None:
 
 
 def closed_form(S: Tensor, latent_dim: int, dim: int) -> tuple[Tensor, Tensor]:
-    """W = U_q(Λ_q − σ²I)^½, (2.12), and σ² = the mean of the d − q discarded eigenvalues of S = UΛUᵀ.
+    """W = U(Λ − σ²I)^½ of the d_z largest, (2.12), and σ² = the mean of the d − d_z discarded eigenvalues of S = UΛUᵀ.
 
     Args:
         S: covariance, in an orthonormal basis of a space that holds the data.
-        latent_dim: q.
+        latent_dim: d_z.
         dim: d; the eigenvalues that S lacks are 0.
     """
     values, vectors = torch.linalg.eigh(S)
@@ -373,7 +373,7 @@ def em_step(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> tuple[Tensor, Ten
 
 
 def absorb_covariance(S: Tensor, W: Tensor, sigma2: Tensor) -> Tensor:
-    """W R^½, where R is the covariance of z that suits data of covariance S best: as in `m_step`, never downhill."""
+    """W Σ_z^½, where Σ_z is the covariance of z that suits data of covariance S: as in `m_step`, never downhill."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
     A = torch.linalg.solve(M, W.T)
     zz = sigma2 * torch.linalg.inv(M) + A @ S @ A.T  # mean of E[zzᵀ | x]
@@ -391,16 +391,16 @@ def e_step(
         group: each row's pattern, shape (n,).
 
     Returns:
-        means, shape (n, q); covariance of each pattern, shape (g, q, q); log p(x_o), shape (n,).
+        means, shape (n, d_z); covariance of each pattern, shape (g, d_z, d_z); log p(x_o), shape (n,).
     """
-    q, observed = W.shape[1], patterns.to(W)
-    L = torch.linalg.cholesky(_gram(W, observed) + sigma2.expand(q).diag())
-    L_inv = torch.linalg.solve_triangular(L, torch.eye(q, dtype=W.dtype, device=W.device), upper=False)
+    d_z, observed = W.shape[1], patterns.to(W)
+    L = torch.linalg.cholesky(_gram(W, observed) + sigma2.expand(d_z).diag())
+    L_inv = torch.linalg.solve_triangular(L, torch.eye(d_z, dtype=W.dtype, device=W.device), upper=False)
     y = y - mu * observed[group]
     z = (L_inv.mT[group] @ (L_inv[group] @ (y @ W)[:, :, None]))[:, :, 0]
     distance = (y - z @ W.T * observed[group]).square().sum(1) / sigma2 + z.square().sum(1)
     size = observed.sum(1)
-    log_det = 2 * L.diagonal(dim1=1, dim2=2).log().sum(1) + (size - q) * sigma2.log()
+    log_det = 2 * L.diagonal(dim1=1, dim2=2).log().sum(1) + (size - d_z) * sigma2.log()
     return z, sigma2 * L_inv.mT @ L_inv, -0.5 * ((size * LOG_2PI + log_det)[group] + distance)
 
 
@@ -410,7 +410,7 @@ def expected_products(
     """Sums over rows, with z̃ = (1, z): ΣE[z̃z̃ᵀ]; for each column j, over the rows that observe it, ΣE[z̃z̃ᵀ] and Σx_jE[z̃].
 
     Returns:
-        shapes (q + 1, q + 1), (d, q + 1, q + 1) and (d, q + 1).
+        shapes (d_z + 1, d_z + 1), (d, d_z + 1, d_z + 1) and (d, d_z + 1).
     """
     z1 = pad(z, (1, 0), value=1)
     zz = z1[:, :, None] * z1[:, None, :]
@@ -426,7 +426,7 @@ def m_step(zz: Tensor, A: Tensor, b: Tensor, square: Tensor, size: Tensor) -> tu
     rises in fewer steps, far fewer where σ² is small: Liu, Rubin & Wu, "Parameter expansion to accelerate EM" (1998).
 
     Args:
-        zz: mean over the rows of E[z̃z̃ᵀ] with z̃ = (1, z), shape (q + 1, q + 1).
+        zz: mean over the rows of E[z̃z̃ᵀ] with z̃ = (1, z), shape (d_z + 1, d_z + 1).
         A, b: from `expected_products`.
         square: sum of the squares of the observed entries.
         size: number of the observed entries.
@@ -548,7 +548,7 @@ def _span(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _gram(W: Tensor, observed: Tensor) -> Tensor:
-    """W_oᵀW_o for each row of `observed`, shape (n, q, q)."""
+    """W_oᵀW_o for each row of `observed`, shape (n, d_z, d_z)."""
     products = W[:, :, None] * W[:, None, :]
     return (observed @ products.flatten(1)).unflatten(1, products.shape[1:])
 

@@ -202,7 +202,7 @@ def test_the_model_is_a_module(device):
     x = make_data(5, 6, device=device)
     assert torch.equal(copy.log_prob(x), model.log_prob(x))
     assert model.float().log_prob(x.float()).dtype == torch.float32
-    assert repr(model) == "PPCA(d=6, q=2, sigma2=0.3)"
+    assert repr(model) == "PPCA(d=6, d_z=2, sigma2=0.3)"
 
 
 # The fit

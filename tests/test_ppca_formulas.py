@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 from scipy import integrate, stats
+from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
@@ -214,46 +216,58 @@ def test_value_of_the_maximum(x: Tensor) -> None:
     close(formula, dense(PPCA(W, x.mean(0), sigma2)).log_prob(x).mean(), 1e-8)
 
 
-@pytest.mark.equation("2.14")
-def test_the_gap_decides_which_eigenvectors_to_keep() -> None:
-    for seed in range(20):
-        lam = normal(5, seed=seed).mul(1.5).exp().sort(descending=True).values
-        found = {}
-        for kept in itertools.combinations(range(5), 2):
-            dropped = [j for j in range(5) if j not in kept]
-            gap = lam[dropped].mean().log() - lam[dropped].log().mean()
-            assert gap >= 0
-            variances = torch.full((5,), lam[dropped].mean().item(), dtype=torch.float64)
-            variances[list(kept)] = lam[list(kept)]
-            gaussian = MultivariateNormal(torch.zeros(5).double(), variances.diag())
-            L = gaussian.log_prob(torch.zeros(5).double()) - 0.5 * (lam / variances).sum()
-            close(L + 1.5 * gap, -0.5 * (5 * LOG_2PI + 5 + lam.log().sum()))
-            if (lam[list(kept)] > lam[dropped].mean()).all():
-                found[kept] = L.item()
-        assert max(found, key=found.get) == (0, 1)
+def stationary(lam: Tensor, kept: list[int], columns: int) -> tuple[Tensor, Tensor]:
+    """W, with further columns of 0, and σ² where L of data with covariance diag(lam) has no gradient."""
+    dropped = [j for j in range(len(lam)) if j not in kept]
+    sigma2 = lam[dropped].mean()
+    W = torch.zeros(len(lam), columns, dtype=torch.float64)
+    W[kept, range(len(kept))] = (lam[kept] - sigma2).sqrt()
+    return W, sigma2
+
+
+def dense_L(S: Tensor, W: Tensor, sigma2: Tensor) -> Tensor:
+    """Mean log density of data of covariance S, from the d×d Gaussian at its mean and the trace."""
+    gaussian = MultivariateNormal(torch.zeros(len(S)).to(S), W @ W.T + sigma2 * eye(len(S)))
+    return gaussian.log_prob(torch.zeros(len(S)).to(S)) - 0.5 * torch.trace(gaussian.precision_matrix @ S)
 
 
 @pytest.mark.equation("2.14")
-def test_every_exchange_for_a_larger_eigenvalue_helps_even_beside_a_zero() -> None:
-    def bracket(lam: Tensor, kept: set[int]) -> Tensor:  # the part of (2.13) that the choice changes
-        dropped = [j for j in range(6) if j not in kept]
-        return lam[list(kept)].log().sum() + len(dropped) * lam[dropped].mean().log()
+def test_turning_a_kept_direction_towards_a_larger_eigenvalue_raises_the_likelihood() -> None:
+    lam = torch.tensor([4.0, 3.5, 3.0, 0.2]).double()
+    basis, _ = torch.linalg.qr(normal(4, 4, seed=35))
+    S = basis @ lam.diag() @ basis.T
+    for kept, b, a in (([0, 1], 1, 2), ([0, 2], 2, 1), ([1, 2], 1, 0), ([0, 2], 2, 3)):
+        W, sigma2 = stationary(lam, kept, 2)
+        before = dense_L(S, basis @ W, sigma2)
+        for angle in torch.linspace(-3, 3, 13).double():
+            turned, column = W.clone(), kept.index(b)
+            turned[b, column], turned[a, column] = W[b, column] * angle.cos(), W[b, column] * angle.sin()
+            gain = angle.sin() ** 2 / 2 * (lam[a] - lam[b]) * (1 / sigma2 - 1 / lam[b])
+            close(dense_L(S, basis @ turned, sigma2) - before, gain)
+            assert mean_log_prob(S, basis @ turned, sigma2, 4) == pytest.approx((before + gain).item())
 
-    exchanges = 0
-    for seed in range(20):
-        lam = normal(6, seed=seed).exp().sort(descending=True).values
-        lam[-1] = 0
-        for kept in map(set, itertools.combinations(range(6), 2)):
-            sigma2 = lam[[j for j in range(6) if j not in kept]].mean()
-            if (lam[list(kept)] > sigma2).all():
-                for a, b in itertools.product(set(range(6)) - kept, kept):
-                    if lam[a] > lam[b]:
-                        bound = (lam[a] - lam[b]) * (1 / lam[b] - 1 / sigma2)
-                        assert bracket(lam, kept - {b} | {a}) - bracket(lam, kept) <= bound < 0
-                        exchanges += 1
-        for q in range(1, 4):
-            assert bracket(lam, set(range(q + 1))) <= bracket(lam, set(range(q)))
-    assert exchanges > 20
+
+@pytest.mark.equation("2.14")
+@pytest.mark.parametrize("seed", range(4))
+def test_all_other_stationary_points_are_saddles(seed: int) -> None:
+    lam = normal(4, seed=seed).exp().sort(descending=True).values
+    saddles = 0
+    for size in range(3):
+        for kept in map(list, itertools.combinations(range(4), size)):
+            W, sigma2 = stationary(lam, kept, 2)
+            if W.isnan().any():
+                continue
+
+            def L(parameters: Tensor) -> Tensor:
+                return dense_L(lam.diag(), parameters[:8].view(4, 2), parameters[8].exp())
+
+            point = torch.cat([W.flatten(), sigma2.log()[None]])
+            assert torch.autograd.functional.jacobian(L, point).abs().max() < 1e-9
+            curvature = torch.linalg.eigvalsh(torch.autograd.functional.hessian(L, point))
+            assert curvature[0] < -1e-6
+            assert (curvature[-1] > 1e-6).item() is (kept != [0, 1])
+            saddles += kept != [0, 1]
+    assert saddles >= 2
 
 
 @pytest.mark.equation("2.12")
@@ -269,15 +283,53 @@ def test_too_few_rows_leave_nothing_for_the_noise() -> None:
 
 @pytest.mark.equation("2.15")
 def test_rotation_changes_z_and_nothing_else(model: PPCA, x: Tensor) -> None:
-    R, _ = torch.linalg.qr(normal(Q, Q, seed=17))
-    turned = PPCA(model.W @ R, model.mu, model.sigma2)
+    turn, _ = torch.linalg.qr(normal(Q, Q, seed=17))
+    turned = PPCA(model.W @ turn, model.mu, model.sigma2)
     assert (turned.W - model.W).abs().max() > 0.1
     close(turned.W @ turned.W.T, model.W @ model.W.T)
     close(turned.log_prob(x), model.log_prob(x))
     for point in x[:2] * 0.2:
         z, weight = bayes(turned, point)
         z0, weight0 = bayes(model, point)
-        close(weight @ z, R.T @ (weight0 @ z0), 1e-6)
+        close(weight @ z, turn.T @ (weight0 @ z0), 1e-6)
+
+
+@pytest.mark.equation("2.60")
+def test_factor_analysis_has_a_noise_for_each_entry(x: Tensor) -> None:
+    fitted = FactorAnalysis(1, tol=1e-10, max_iter=5000).fit(x.numpy())
+    W, psi, mu = (torch.from_numpy(part) for part in (fitted.components_.T, fitted.noise_variance_, fitted.mean_))
+    formula = MultivariateNormal(mu, W @ W.T + psi.diag())
+    close(formula.log_prob(x), torch.from_numpy(fitted.score_samples(x.numpy())))
+    drawn = normal(100_000, 1, seed=36) @ W.T + mu + psi.sqrt() * normal(100_000, D, seed=37)
+    scale = formula.variance.sqrt()
+    within((drawn - mu) / scale, torch.zeros(D).double())
+    products = (drawn - mu)[:, :, None] * (drawn - mu)[:, None, :] / scale.outer(scale)
+    within(products, formula.covariance_matrix / scale.outer(scale))
+
+
+@pytest.mark.equation("2.61")
+def test_ppca_may_be_rotated_and_factor_analysis_rescaled(model: PPCA, x: Tensor) -> None:
+    turn, _ = torch.linalg.qr(normal(D, D, seed=38))
+    W, mu, sigma2 = model.W, model.mu, model.sigma2
+    turned = MultivariateNormal(turn @ mu, turn @ W @ (turn @ W).T + sigma2 * eye(D))
+    close(turned.log_prob(x @ turn.T), dense(model).log_prob(x), 1e-8)
+    scale, psi = normal(D, seed=39).exp(), normal(D, seed=40).exp()
+    A = scale.diag()
+    rescaled = MultivariateNormal(A @ mu, A @ W @ (A @ W).T + A @ psi.diag() @ A)
+    plain = MultivariateNormal(mu, W @ W.T + psi.diag())
+    close(rescaled.log_prob(x @ A) + scale.log().sum(), plain.log_prob(x), 1e-8)
+
+
+@pytest.mark.equation("2.62")
+def test_no_direction_has_more_variance_than_the_first_eigenvector(x: Tensor) -> None:
+    lam, U = torch.linalg.eigh(covariance(x))
+    for u in torch.nn.functional.normalize(normal(200, D, seed=41), dim=1):
+        variance = (x @ u).var(correction=0)
+        close((lam * (U.T @ u).square()).sum(), variance)
+        close((U.T @ u).square().sum(), torch.ones(()).double())
+        assert variance <= lam[-1]
+    close((x @ U[:, -1]).var(correction=0), lam[-1])
+    close(torch.from_numpy(PCA(1).fit(x.numpy()).explained_variance_)[0] * (len(x) - 1) / len(x), lam[-1])
 
 
 @pytest.mark.equation("2.16")
@@ -413,6 +465,45 @@ def test_the_m_step_is_where_the_bounds_gradient_vanishes(model: PPCA, x: Tensor
     close(sigma2_code, sigma2)
 
 
+def step_of_em(W: Tensor, S: Tensor, sigma2: Tensor) -> Tensor:
+    """W of (2.24) from posterior moments of the dense joint Gaussian of (z, x), for data of covariance S."""
+    gain = W.T @ torch.linalg.inv(W @ W.T + sigma2 * eye(len(W)))
+    return S @ gain.T @ torch.linalg.inv(eye(W.shape[1]) - gain @ W + gain @ S @ gain.T)
+
+
+@pytest.mark.equation("2.63")
+def test_a_step_of_em_in_one_direction(x: Tensor) -> None:
+    S = covariance(x)
+    values, vectors = torch.linalg.eigh(S)
+    for lam, u in ((values[-1], vectors[:, -1]), (values[1], vectors[:, 1])):
+        for length, sigma2 in ((0.3, 0.5), (2.0, 0.1)):
+            formula = lam * length / (sigma2 + lam * length**2 / (length**2 + sigma2)) * u[:, None]
+            close(step_of_em(length * u[:, None], S, torch.tensor(sigma2)), formula)
+            close(em_step(S, length * u[:, None], torch.tensor(sigma2).double(), D)[0], formula)
+
+
+@pytest.mark.equation("2.64")
+def test_errors_of_em_shrink_by_these_factors(x: Tensor) -> None:
+    S = covariance(x)
+    values, vectors = torch.linalg.eigh(S)
+    lam, U = values.flip(0), vectors.flip(1)
+    sigma2 = lam[Q:].mean()
+    W = U[:, :Q] * (lam[:Q] - sigma2).sqrt()
+    close(step_of_em(W, S, sigma2), W, 1e-8)
+
+    def pushed(push: Tensor) -> Tensor:  # what a step makes of a small error
+        return torch.autograd.functional.jvp(lambda W: step_of_em(W, S, sigma2), W, push)[1]
+
+    for b in range(Q):
+        along = torch.zeros_like(W)
+        along[:, b] = U[:, b]
+        close(pushed(along), (1 - 2 * sigma2 * (lam[b] - sigma2) / lam[b] ** 2) * along, 1e-8)
+        for a in range(Q, D):
+            tilt = torch.zeros_like(W)
+            tilt[:, b] = U[:, a]
+            close(pushed(tilt), lam[a] / lam[b] * tilt, 1e-8)
+
+
 @pytest.mark.equation("2.4")
 @pytest.mark.equation("2.26")
 def test_striking_rows_integrates_missing_entries_out(model: PPCA) -> None:
@@ -463,6 +554,14 @@ def test_number_of_parameters_is_the_rank_of_the_map_to_the_density(d: int, q: i
     assert torch.linalg.matrix_rank(jacobian).item() == d * q + d + 1 - q * (q - 1) // 2
 
 
+@pytest.mark.equation("2.65")
+def test_bic_of_the_full_gaussian_is_scikit_learns(x: Tensor) -> None:
+    full = GaussianMixture(1, covariance_type="full", reg_covar=0).fit(x.numpy())
+    L, q, n = PPCA.fit(x, D - 1).log_prob(x).mean().item(), D - 1, len(x)
+    number = D * q + D + 1 - q * (q - 1) / 2
+    assert -2 * n * L + number * math.log(n) == pytest.approx(full.bic(x.numpy()))
+
+
 @pytest.mark.equation("2.29")
 def test_mirror_images_are_equally_likely(model: PPCA) -> None:
     delta = normal(6, D, seed=26)
@@ -471,7 +570,7 @@ def test_mirror_images_are_equally_likely(model: PPCA) -> None:
 
 
 @pytest.mark.equation("2.30")
-def test_training_data_score_like_the_models_own_samples(x: Tensor) -> None:
+def test_training_data_have_the_log_density_of_the_models_own_samples(x: Tensor) -> None:
     model = PPCA.fit(x, Q)
     fitted = dense(model)
     formula = -0.5 * (D * math.log(2 * math.pi * math.e) + torch.logdet(model.C))

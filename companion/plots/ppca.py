@@ -12,11 +12,12 @@ from matplotlib.patches import ConnectionPatch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from companion.plots import BLUE, GREY, INK, VERMILION, draw_image
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image
+from companion.ppca import mean_log_prob
 
 
 def ppca_model(model: nn.Module, z: float) -> Figure:
-    """The generative story of a PPCA with q = 1 and d = 2 in three panels: p(z), p(x | z) along the line, p(x).
+    """The generative story of a PPCA with d_z = 1 and d = 2 in three panels: p(z), p(x | z) along the line, p(x).
 
     Args:
         model: a `PPCA` whose W has shape (2, 1).
@@ -88,6 +89,57 @@ def ppca_ellipses(axis: Axes, model: nn.Module, radii: tuple[float, ...] = (1, 2
         axis.plot(*ellipse, color=BLUE, lw=1.2, alpha=1.1 - 0.25 * radius)
 
 
+def ppca_joint(model: nn.Module, x: float) -> Figure:
+    """p(x, z) of a PPCA with d = d_z = 1 as contours; beside it p(x), and p(z | x) at one x with p(z)."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(8.6, 3.0), gridspec_kw={"width_ratios": [1.2, 0.7, 1]})
+    z = torch.linspace(-3.2, 3.2, 321, dtype=torch.float64)
+    across = torch.linspace(-6, 8, 401, dtype=torch.float64)
+    log_p = model.likelihood(z[:, None, None]).log_prob(across[:, None]) + model.prior().log_prob(z[:, None])[:, None]
+    density = log_p.exp().T.numpy()
+    top = density.max()
+    left.contourf(z, across, density, levels=[top * level for level in (0.03, 0.15, 0.4, 0.7, 1)], cmap="Blues")
+    left.plot(z, model.W.item() * z + model.mu.item(), color=INK, lw=1)
+    left.axhline(x, color=VERMILION, lw=1.4)
+    left.set(xlabel="$z$", title="$p(x,z)$", ylim=(-6, 8))
+    left.set_ylabel("$x$", rotation=0)
+    middle.plot(model.log_prob(across[:, None]).exp(), across, color=BLUE)
+    middle.axhline(x, color=VERMILION, lw=1.4)
+    middle.set(xticks=[], yticks=[], ylim=(-6, 8), title="$p(x)$", xlim=(0, None))
+    posterior = model.posterior(torch.tensor([[x]], dtype=torch.float64))
+    right.plot(z, model.prior().log_prob(z[:, None]).exp(), color=BLUE)
+    right.plot(z, posterior.log_prob(z[:, None]).exp(), color=VERMILION)
+    right.set(xlabel="$z$", yticks=[], title=f"$p(z\\,|\\,x={x:g})$", ylim=(0, None))
+    return figure
+
+
+def ppca_turn(eigenvalues: Tensor, turns: list[tuple[list[int], int, int]]) -> Figure:
+    """L of (2.9) while a column of W turns from eigenvector b to a, at a stationary point that keeps the given ones.
+
+    Args:
+        eigenvalues: of S, shape (d,).
+        turns: for each curve the indices kept, and b and a.
+    """
+    figure, axis = plt.subplots(figsize=(5.6, 3.0))
+    degrees = torch.linspace(-90, 90, 181, dtype=torch.float64)
+    d, S = len(eigenvalues), eigenvalues.diag()
+    for (kept, b, a), colour in zip(turns, (BLUE, VERMILION, GREEN), strict=True):
+        sigma2 = eigenvalues[[j for j in range(d) if j not in kept]].mean()
+        values = []
+        for angle in torch.deg2rad(degrees):
+            W = torch.eye(d, dtype=torch.float64)
+            W[b, b], W[a, b] = angle.cos(), angle.sin()
+            W = W[:, kept] * (eigenvalues[kept] - sigma2).sqrt()
+            values.append(mean_log_prob(S, W, sigma2, d))
+        axis.plot(degrees, values, color=colour)
+        axis.plot([0], [values[90]], "o", color=colour, ms=5)
+        label = ", ".join(f"{value:g}" for value in eigenvalues[kept].tolist())
+        side = 8 if values[90] > values[0] else -16
+        axis.annotate(label, (0, values[90]), (0, side), textcoords="offset points", color=colour, ha="center")
+    axis.set(xlabel=r"$\theta$ (°)", title=r"$L(\theta)$", xticks=[-90, -45, 0, 45, 90])
+    axis.margins(y=0.2)
+    return figure
+
+
 def ppca_axes(model: nn.Module, eigenvalues: Tensor, columns: int = 7) -> Figure:
     """The mean and the first columns of W as images, beside the eigenvalues of the covariance and the level σ²."""
     rows = math.ceil((columns + 1) / 4)
@@ -103,7 +155,7 @@ def ppca_axes(model: nn.Module, eigenvalues: Tensor, columns: int = 7) -> Figure
             limit = column.abs().max().item()
             axis.imshow(column.reshape(side, side).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
-        axis.set_title(r"$\mu$" if index == 0 else f"$w_{{{index}}}$", fontsize=10)
+        axis.set_title(r"$\mu$" if index == 0 else f"$j={index}$", fontsize=10)
         for spine in axis.spines.values():
             spine.set_visible(False)
     axis = figure.add_subplot(grid[:, 4])
@@ -128,15 +180,15 @@ def ppca_em(history: Tensor, best: Tensor | float) -> Figure:
 
 
 def ppca_dimension(curves: list[tuple[list[int], Tensor, int]]) -> Figure:
-    """Mean log-likelihood of training and held-out data against q, one panel for each (q, values (m, 2), n)."""
+    """Log density of training and held-out data and −BIC/2N against d_z, a panel for each (d_z, values (m, 3), N)."""
     figure, axes = plt.subplots(1, len(curves), figsize=(7.8, 2.9), squeeze=False)
     for axis, (dims, values, n) in zip(axes.flat, curves, strict=True):
-        axis.plot(dims, values[:, 0], "o-", ms=3.5, color=BLUE)
-        axis.plot(dims, values[:, 1], "o-", ms=3.5, color=VERMILION)
-        peak = int(values[:, 1].argmax())
-        if peak < len(dims) - 1:
-            axis.axvline(dims[peak], color=GREY, ls=":", lw=1)
-        axis.set(xlabel="$q$", title=f"$L\\quad(n={n})$")
+        for column, colour in enumerate((BLUE, VERMILION, GREEN)):
+            axis.plot(dims, values[:, column], "o-", ms=3.5, color=colour)
+            peak = int(values[:, column].argmax())
+            if peak < len(dims) - 1:
+                axis.axvline(dims[peak], color=colour, ls=":", lw=1)
+        axis.set(xlabel="$d_z$", title=f"$N={n}$")
     return figure
 
 

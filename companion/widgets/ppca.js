@@ -1,4 +1,4 @@
-// Chapter 2. x ~ N(μ, C) in the plane, C = WWᵀ + σ²I: PPCA with q = 1; W is here the list of its two entries.
+// Chapter 2. x ~ N(μ, C) in the plane, C = WWᵀ + σ²I: PPCA with d_z = 1; W is here the list of its two entries.
 
 /** What the likelihood needs of the data: n, mean and covariance [s11, s12, s22] (divided by n). */
 export function statistics(x) {

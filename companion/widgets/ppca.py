@@ -12,7 +12,7 @@ MOST = 300
 
 
 class PPCAWidget(Widget):
-    """The density N(μ, WWᵀ + σ²I) of points in the plane, q = 1, with handles for μ, W and σ².
+    """The density N(μ, WWᵀ + σ²I) of points in the plane, d_z = 1, with handles for μ, W and σ².
 
     The figure shows the mean of log p(x) beside its maximum, and where each point lands when it is replaced by
     W E[z | x] + μ. `PPCA(torch.tensor(widget.W), torch.tensor(widget.mu), widget.sigma2)` is the model on the screen.
