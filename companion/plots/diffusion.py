@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image, node
 
 
 def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) -> Figure:
@@ -195,3 +195,73 @@ def memory(t: Tensor, panels: dict[str, dict[tuple[str, str], Tensor]]) -> Figur
         axis.set_title(title, fontsize=12)
     axes[0].set_ylabel(r"$|x_0-\hat{x}_0|$")
     return figure
+
+
+def two_steps() -> Figure:
+    """The chain of two steps: what generates (blue) and q (dashed), which walks forwards (left) or, by Bayes, back."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.1))
+    place = {"0": (0.0, r"$x_0$"), "u": (1.7, "$u$"), "1": (3.4, "$x_1$")}
+    model = ("1", "u", r"$p_\theta(u\,|\,x_1)$"), ("u", "0", r"$p_\theta(x_0\,|\,u)$")
+    forwards = (("0", "u", r"$q(u\,|\,x_0)$", 0.0), ("u", "1", r"$q(x_1\,|\,u)$", 0.0))
+    backwards = (("0", "1", r"$q(x_1\,|\,x_0)$", 0.38), ("1", "u", r"$q(u\,|\,x_1,x_0)$", 0.0))
+    for axis, steps in zip(axes, (forwards, backwards), strict=True):
+        for name, (x, label) in place.items():
+            node(axis, x, 0, label, observed=name == "0")
+        for start, end, label in model:
+            _step(axis, place[start][0], place[end][0], 0.12, label, 0.0, BLUE)
+        for start, end, label, bend in steps:
+            _step(axis, place[start][0], place[end][0], -0.12, label, bend, VERMILION)
+        axis.set(xlim=(-0.4, 3.8), ylim=(-1.15, 0.6), aspect="equal")
+        axis.axis("off")
+    return figure
+
+
+def _step(axis: Axes, start: float, end: float, height: float, label: str, bend: float, colour: str) -> None:
+    """An arrow of the chain at this height, dashed if it is below, with its label outside."""
+    way = 1 if end > start else -1
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
+    style["linestyle"] = "-" if height > 0 else (0, (4, 2))
+    style["connectionstyle"] = f"arc3,rad={bend}"
+    gap, low = 0.28, height * (2.4 if bend else 1)
+    axis.annotate("", (end - way * gap, low), (start + way * gap, low), arrowprops=style)
+    outside = height * 2.2 if not bend else -bend * abs(end - start) / 2 - 0.42
+    axis.text((start + end) / 2, outside, label, ha="center", va="bottom" if height > 0 else "top", fontsize=11)
+
+
+def denoiser_scheme() -> Figure:
+    """How x_t passes through a `ResidualMLP`, and how time and labels enter its blocks."""
+    figure, axis = plt.subplots(figsize=(6.8, 2.2))
+    boxes = {
+        "x": (0.0, 1.0, "$x_t$"),
+        "h": (1.5, 1.0, "$h$"),
+        "first": (3.1, 1.0, "block"),
+        "second": (4.9, 1.0, "block"),
+        "out": (6.5, 1.0, r"$\hat{\varepsilon}$"),
+        "t": (0.0, 0.0, "$t$"),
+        "waves": (1.5, 0.0, r"$t,\,\sin bt,\,\cos bt$"),
+        "y": (0.0, -0.75, "$y$"),
+        "table": (1.5, -0.75, "$E[y]$"),
+        "e": (3.1, -0.2, "$e$"),
+    }
+    for x, y, label in boxes.values():
+        frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK, "linewidth": 1.1}
+        axis.text(x, y, label, ha="center", va="center", fontsize=12, bbox=frame)
+    wide = {"x": 0.25, "h": 0.25, "first": 0.48, "second": 0.48, "out": 0.28, "t": 0.2, "y": 0.2, "waves": 0.92}
+    wide |= {"table": 0.42, "e": 0.22}
+    for start, end, colour in (
+        *((a, b, BLUE) for a, b in (("x", "h"), ("h", "first"), ("first", "second"), ("second", "out"))),
+        *((a, b, VERMILION) for a, b in (("t", "waves"), ("y", "table"), ("waves", "e"), ("table", "e"))),
+    ):
+        (x, y, _), (u, v, _) = boxes[start], boxes[end]
+        _connect(axis, (x + wide[start], y), (u - wide[end], v), colour)
+    x, y, _ = boxes["e"]
+    for block in ("first", "second"):
+        _connect(axis, (x + (0.0 if block == "first" else 0.22), y + 0.2), (boxes[block][0], 0.74), VERMILION)
+    axis.set(xlim=(-0.4, 6.9), ylim=(-1.1, 1.35))
+    axis.axis("off")
+    return figure
+
+
+def _connect(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", end, start, arrowprops=style)
