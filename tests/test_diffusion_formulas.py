@@ -686,7 +686,7 @@ def test_fitting_the_noise_fits_the_score_function() -> None:
 
 @pytest.mark.equation("5.66")
 def test_a_step_of_langevin_leaves_the_density_nearly_as_it_is() -> None:
-    """Two peaks on a grid, moved by the kernel of one step: the change is of second order in δ; with another drift of first."""
+    """Two peaks on a grid, moved by the kernel of one step: a change of order δ², but of order δ with another drift."""
     grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)
     width = (grid[1] - grid[0]).item()
     q = 0.6 * Normal(-1.0, 0.6).log_prob(grid).exp() + 0.4 * Normal(1.2, 0.5).log_prob(grid).exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -217,51 +218,44 @@ def two_steps() -> Figure:
 
 
 def _step(axis: Axes, start: float, end: float, height: float, label: str, bend: float, colour: str) -> None:
-    """An arrow of the chain at this height, dashed if it is below, with its label outside."""
-    way = 1 if end > start else -1
+    """An arrow of the chain at this height, dashed if it is below, with its label outside; or a bow far below."""
+    gap = 0.28 if end > start else -0.28
     style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
     style["linestyle"] = "-" if height > 0 else (0, (4, 2))
     style["connectionstyle"] = f"arc3,rad={bend}"
-    gap, low = 0.28, height * (2.4 if bend else 1)
-    axis.annotate("", (end - way * gap, low), (start + way * gap, low), arrowprops=style)
-    outside = height * 2.2 if not bend else -bend * abs(end - start) / 2 - 0.42
+    ends = ((end, -0.3), (start, -0.3)) if bend else ((end - gap, height), (start + gap, height))
+    axis.annotate("", *ends, arrowprops=style)
+    outside = -bend * abs(end - start) / 2 - 0.42 if bend else 1.6 * height
     axis.text((start + end) / 2, outside, label, ha="center", va="bottom" if height > 0 else "top", fontsize=11)
 
 
 def denoiser_scheme() -> Figure:
     """How x_t passes through a `ResidualMLP`, and how time and labels enter its blocks."""
     figure, axis = plt.subplots(figsize=(6.8, 2.2))
-    boxes = {
+    places = {
         "x": (0.0, 1.0, "$x_t$"),
         "h": (1.5, 1.0, "$h$"),
-        "first": (3.1, 1.0, "block"),
-        "second": (4.9, 1.0, "block"),
+        "first": (3.2, 1.0, r"$h\,+\,\ldots$"),
+        "second": (4.9, 1.0, r"$h\,+\,\ldots$"),
         "out": (6.5, 1.0, r"$\hat{\varepsilon}$"),
         "t": (0.0, 0.0, "$t$"),
         "waves": (1.5, 0.0, r"$t,\,\sin bt,\,\cos bt$"),
         "y": (0.0, -0.75, "$y$"),
         "table": (1.5, -0.75, "$E[y]$"),
-        "e": (3.1, -0.2, "$e$"),
+        "e": (3.2, -0.3, "$e$"),
     }
-    for x, y, label in boxes.values():
-        frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK, "linewidth": 1.1}
-        axis.text(x, y, label, ha="center", va="center", fontsize=12, bbox=frame)
-    wide = {"x": 0.25, "h": 0.25, "first": 0.48, "second": 0.48, "out": 0.28, "t": 0.2, "y": 0.2, "waves": 0.92}
-    wide |= {"table": 0.42, "e": 0.22}
-    for start, end, colour in (
-        *((a, b, BLUE) for a, b in (("x", "h"), ("h", "first"), ("first", "second"), ("second", "out"))),
-        *((a, b, VERMILION) for a, b in (("t", "waves"), ("y", "table"), ("waves", "e"), ("table", "e"))),
-    ):
-        (x, y, _), (u, v, _) = boxes[start], boxes[end]
-        _connect(axis, (x + wide[start], y), (u - wide[end], v), colour)
-    x, y, _ = boxes["e"]
-    for block in ("first", "second"):
-        _connect(axis, (x + (0.0 if block == "first" else 0.22), y + 0.2), (boxes[block][0], 0.74), VERMILION)
+    frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK, "linewidth": 1.1}
+    boxes = {
+        name: axis.text(x, y, label, ha="center", va="center", fontsize=12, bbox=frame)
+        for name, (x, y, label) in places.items()
+    }
+    way = ["x", "h", "first", "second", "out"]
+    condition = [("t", "waves"), ("y", "table"), ("waves", "e"), ("table", "e"), ("e", "first"), ("e", "second")]
+    for pairs, colour in ((itertools.pairwise(way), BLUE), (condition, VERMILION)):
+        for start, end in pairs:
+            style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 2, "shrinkB": 2}
+            style |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
+            axis.annotate("", places[end][:2], places[start][:2], arrowprops=style)
     axis.set(xlim=(-0.4, 6.9), ylim=(-1.1, 1.35))
     axis.axis("off")
     return figure
-
-
-def _connect(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops=style)
