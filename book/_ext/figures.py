@@ -35,7 +35,7 @@ class Captions(SphinxTransform):
     def apply(self) -> None:
         pages = _pages(Path(self.env.srcdir))
         for paragraph in self.document.findall(nodes.paragraph):
-            first = paragraph.children[0] if paragraph.children else None
+            first = next((node for node in paragraph.children if node.astext()), None)
             number = NUMBER.fullmatch(first.astext().rstrip(".")) if isinstance(first, nodes.strong) else None
             if number:
                 paragraph["ids"].append(anchor(number[1]))
