@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate, optimize, stats
@@ -26,6 +27,8 @@ from companion.diffusion import (
     target,
 )
 from companion.latent import GaussianMixture
+from companion.nets import ResidualMLP
+from companion.training import fit
 
 SCHEDULES = (Linear(), Cosine(), Straight())
 TIMES = torch.tensor([0.05, 0.3, 0.55, 0.9], dtype=torch.float64)
@@ -60,7 +63,7 @@ def diffusion(denoiser, schedule="cosine", predict="data", dim: int = 1, **optio
     return Diffusion(denoiser, dim, schedule, predict, **options).double()
 
 
-# 5.1 Destroying by known steps
+# 5.1 The forward process
 
 
 @pytest.mark.equation("5.1")
@@ -107,7 +110,7 @@ def test_the_ratio_is_what_the_noise_leaves_to_see(schedule) -> None:
         assert schedule.snr(t).item() == pytest.approx(snr(schedule, t))
 
 
-# 5.2 Small steps
+# 5.2 A Markov chain
 
 
 def step(schedule, s: float, t: float) -> tuple[float, float]:
@@ -147,7 +150,7 @@ def test_the_chain_of_ddpm() -> None:
     assert (1 - ratio.double() ** 2 - beta).abs().max() < 3e-4
 
 
-# 5.3 A deep VAE with a fixed encoder
+# 5.3 The reverse process and its bound
 
 
 def bent(x_t: Tensor, t: Tensor) -> Tensor:
@@ -260,6 +263,72 @@ def test_the_reconstruction_of_grey_levels_is_a_share_of_a_gaussian() -> None:
     close(reconstruction.exp(), torch.from_numpy(density / density.sum()), 1e-6)
 
 
+def pieces(x_0: Tensor, chain: Tensor, times: list[float], schedule) -> tuple[Tensor, Tensor, Tensor]:
+    """Log densities of the steps forwards, (T, n), of q(x_t | x_0), (T, n), and of the steps back, (T − 1, n).
+
+    The steps back come from the joint covariance of x_s and x_t given x_0, by regression.
+    """
+    forwards, at_once, back, before, s = [], [], [], x_0, 0.0
+    for x, t in zip(chain, times, strict=True):
+        ratio, variance = step(schedule, s, t)
+        forwards.append(Normal(ratio * before, math.sqrt(variance)).log_prob(x))
+        alpha, sigma = schedule.alpha(number(t)), schedule.sigma(number(t))
+        at_once.append(Normal(alpha * x_0, sigma).log_prob(x))
+        if s:
+            alpha_s, sigma_s = schedule.alpha(number(s)), schedule.sigma(number(s))
+            together = torch.stack(
+                [torch.stack([sigma_s**2, ratio * sigma_s**2]), torch.stack([ratio * sigma_s**2, sigma**2])]
+            )
+            gain = together[0, 1] / together[1, 1]
+            mean = alpha_s * x_0 + gain * (x - alpha * x_0)
+            back.append(Normal(mean, (together.det() / together[1, 1]).sqrt()).log_prob(before))
+        before, s = x, t
+    return tuple(map(torch.stack, (forwards, at_once, back)))
+
+
+@pytest.mark.equation("5.60")
+@pytest.mark.equation("5.62")
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_the_steps_of_q_turned_round(schedule) -> None:
+    """At random points: each step forwards, and the product of all, against steps back and the leap to the end."""
+    times = [0.15, 0.4, 0.55, 0.9]
+    x_0, chain = normal(20, seed=55), normal(4, 20, seed=56)
+    forwards, at_once, back = pieces(x_0, chain, times, schedule)
+    for i in range(1, 4):
+        close(forwards[i], back[i - 1] + at_once[i] - at_once[i - 1], 1e-7)
+    ratios = [at_once[i] - at_once[i - 1] for i in range(1, 4)]
+    close(forwards.sum(0), at_once[0] + sum(ratios) + back.sum(0), 1e-7)
+    close(forwards.sum(0), at_once[-1] + back.sum(0), 1e-7)
+    model = diffusion(bent, schedule)
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
+        ours = model.q_posterior(chain[i + 1, :, None], x_0[:, None], number(s), number(t))
+        close(ours.log_prob(chain[i, :, None]), back[i], 1e-7)
+
+
+@pytest.mark.equation("5.61")
+def test_the_three_terms_of_two_steps() -> None:
+    """On a grid of (u, x_1): the log ratio of the chain forwards, and each of the package's terms for T = 2."""
+    schedule, x_0 = Cosine(), 0.6
+    grid = torch.linspace(-9, 9, 601, dtype=torch.float64)
+    width = (grid[1] - grid[0]).item()
+    last = (schedule.sigma(number(0.5)) / schedule.alpha(number(0.5))).item()
+    u, x_1 = grid.repeat(601), grid.repeat_interleave(601)
+    forwards, at_once, back = pieces(number(x_0).expand(len(u)), torch.stack([u, x_1]), [0.5, 1.0], schedule)
+    q = forwards.sum(0).exp() * width**2
+    assert q.sum().item() == pytest.approx(1, abs=1e-6)
+    reconstruction = Normal(bent(u, number(0.5).expand(len(u))), last).log_prob(number(x_0))
+    p_back = chain(x_1, 0.5, 1.0, schedule).log_prob(u)
+    p_last = Normal(number(0.0), 1.0).log_prob(x_1)
+    mean = [(q * part).sum() for part in (reconstruction, at_once[1] - p_last, back[0] - p_back)]
+    close((q * (reconstruction + p_back + p_last - forwards.sum(0))).sum(), mean[0] - mean[1] - mean[2], 1e-6)
+    model = diffusion(bent, resolution=last)
+    x = torch.full((50_000, 1), x_0, dtype=torch.float64)
+    terms = model.elbo_terms(x, steps=2, generator=torch.Generator().manual_seed(5))
+    within(terms[0], mean[0])
+    within(terms[1][:, 0], mean[2])
+    close(terms[2], mean[1], 1e-4)
+
+
 @pytest.mark.equation("5.8")
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 def test_a_step_back_by_bayes(schedule) -> None:
@@ -355,20 +424,17 @@ def test_the_weights_are_those_of_ddpm() -> None:
 
 @pytest.mark.equation("5.12")
 def test_the_simple_loss_by_quadrature() -> None:
-    """x_0 ~ N(0, vI) and ε̂ = c x_t: the error is known at every t, and a quadrature averages it over t.
-
-    The package's loss is the mean over the d entries, ‖·‖²/d.
-    """
+    """x_0 ~ N(0, diag v) and ε̂ = c x_t: the error is known at every t, and a quadrature averages it over t."""
     d, v, c, schedule = 3, torch.tensor([2.0, 0.5, 0.1], dtype=torch.float64), 0.6, Cosine()
 
     def error(t: float) -> float:
         alpha, sigma = schedule.alpha(number(t)).item(), schedule.sigma(number(t)).item()
-        return d * (1 - c * sigma) ** 2 + c**2 * alpha**2 * v.sum().item()
+        return (1 - c * sigma) ** 2 + c**2 * alpha**2 * v.mean().item()
 
     model = diffusion(lambda x_t, t: c * x_t, schedule, "noise", dim=d)
     torch.manual_seed(7)
     losses = torch.stack([model.loss(v.sqrt() * normal(1000, d, seed=100 + i)) for i in range(100)])
-    within(d * losses, integrate.quad(error, 0, 1)[0])
+    within(losses, integrate.quad(error, 0, 1)[0])
 
 
 @pytest.mark.equation("5.12")
@@ -389,6 +455,66 @@ def test_the_times_are_uniform_one_in_each_of_n_parts_and_labels_are_hidden_at_r
     assert ((labels == asked) | (labels == -1)).all()
     shown = (labels == asked).sum(-1).flatten().bincount(minlength=4)
     assert stats.chisquare(shown.numpy()).pvalue > 1e-3  # 0, 1, 2 or 3 of three, equally often
+
+
+@pytest.mark.equation("5.63")
+def test_time_and_labels_enter_every_block() -> None:
+    """The network in NumPy, from its weights by name, for two labels, one of them unknown."""
+    torch.manual_seed(3)
+    net = ResidualMLP(4, 6, 2, labels=(3, 5)).double()
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    w = {name: value.numpy() for name, value in net.state_dict().items()}
+    x, t, labels = normal(3, 4, seed=130), np.array([0.1, 0.5, 0.9]), np.array([[2, -1], [0, 4], [-1, 3]])
+
+    def silu(a: np.ndarray) -> np.ndarray:
+        return a / (1 + np.exp(-a))
+
+    def linear(name: str, a: np.ndarray) -> np.ndarray:
+        return a @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(name: str, h: np.ndarray) -> np.ndarray:
+        unit = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+        return unit * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    b = w["time.0.B"][0]
+    features = np.stack([np.r_[time, np.sin(b * time), np.cos(b * time)] for time in t])
+    tables = [w["labels.0.weight"], w["labels.1.weight"]]  # row 0 is the unknown label
+    e = silu(linear("time.1", features) + sum(table[y + 1] for table, y in zip(tables, labels.T, strict=True)))
+    h = linear("inward", x.numpy())
+    for k in range(2):
+        inner = linear(f"blocks.{k}.first", norm(f"blocks.{k}.norm", h)) + linear(f"blocks.{k}.condition", e)
+        h = h + linear(f"blocks.{k}.second", silu(inner))
+    with torch.no_grad():
+        ours = net(x, torch.from_numpy(t), torch.from_numpy(labels))
+    close(ours, torch.from_numpy(linear("outward", norm("norm", h))))
+    b = torch.cat([ResidualMLP(1, 1, 1).time[0].B.flatten() for _ in range(500)])
+    assert b.std().item() == pytest.approx(6, rel=0.03)
+    assert abs(b.mean().item()) < 0.2
+
+
+@pytest.mark.equation("5.64")
+def test_the_average_of_weights_is_a_weighted_sum_of_all() -> None:
+    """The recursion of the page, and `fit`, which divides by 1 − ρᵏ, against the weights that each step had."""
+    rho, x = 0.8, normal(64, 1, seed=131).float()
+
+    def trained(steps: int, ema: float | None = None) -> Tensor:
+        torch.manual_seed(4)
+        net = ResidualMLP(1, 4, 1)
+        model = Diffusion(net, 1, "cosine", "noise")
+        fit(model, x, steps=steps, batch_size=8, lr=1e-2, ema=ema, precision="float32", progress=False)
+        return torch.nn.utils.parameters_to_vector(net.parameters()).detach().double()
+
+    weights = torch.stack([trained(k) for k in range(1, 6)])
+    share = (1 - rho) * rho ** torch.arange(4, -1, -1).double()
+    torch.manual_seed(4)
+    start = torch.nn.utils.parameters_to_vector(ResidualMLP(1, 4, 1).parameters()).detach().double()
+    average = start.clone()
+    for weight in weights:
+        average = average.lerp(weight, 1 - rho)
+    assert (average - start).abs().max() > 1e-3
+    close(average, rho**5 * start + share @ weights)
+    close(trained(5, rho), share @ weights / (1 - rho**5), 1e-5)
 
 
 @pytest.mark.equation("5.13")
@@ -528,6 +654,52 @@ def test_the_score_function_of_a_mixture() -> None:
         by_differences = torch.stack([(log_q(point + d) - log_q(point - d)) / (2 * step) for d in e])
         close(by_formula, by_differences, 1e-5)
         close(by_formula, slope(q.log_prob, point[None])[0], 1e-8)
+
+
+@pytest.mark.equation("5.65")
+def test_fitting_the_noise_fits_the_score_function() -> None:
+    """A coin on the line and a score that is wrong: all three expectations by quadrature over x_0 and ε."""
+    alpha, sigma = 0.8, 0.6
+
+    def log_q(x: float) -> float:
+        return math.log((stats.norm.pdf(x, alpha, sigma) + stats.norm.pdf(x, -alpha, sigma)) / 2)
+
+    def truth(x: float) -> float:
+        return (log_q(x + 1e-4) - log_q(x - 1e-4)) / 2e-4
+
+    def guess(x: float) -> float:
+        return math.sin(x) - 0.4 * x
+
+    def mean(f: Callable[[float, float], float]) -> float:
+        sides = (
+            integrate.quad(lambda e, side=side: f(alpha * side + sigma * e, e) * stats.norm.pdf(e), -8, 8)[0]
+            for side in (-1, 1)
+        )
+        return sum(sides) / 2
+
+    left = mean(lambda x, e: (guess(x) + e / sigma) ** 2)
+    right = mean(lambda x, e: (guess(x) - truth(x)) ** 2)
+    const = mean(lambda x, e: (e / sigma + truth(x)) ** 2)
+    assert right > 0.1
+    assert left == pytest.approx(right + const, rel=1e-5)
+
+
+@pytest.mark.equation("5.66")
+def test_a_step_of_langevin_leaves_the_density_nearly_as_it_is() -> None:
+    """Two peaks on a grid, moved by the kernel of one step: a change of order δ², but of order δ with another drift."""
+    grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)
+    width = (grid[1] - grid[0]).item()
+    q = 0.6 * Normal(-1.0, 0.6).log_prob(grid).exp() + 0.4 * Normal(1.2, 0.5).log_prob(grid).exp()
+    slope_of = torch.gradient(q.log(), spacing=width)[0]
+
+    def change(delta: float, drift: float) -> float:
+        kernel = Normal((grid + drift * slope_of)[:, None], math.sqrt(delta)).log_prob(grid).exp()
+        return ((q @ kernel * width - q).abs().sum() * width).item()
+
+    first, second = (change(delta, delta / 2) for delta in (0.08, 0.04))
+    assert first / second == pytest.approx(4, rel=0.15)
+    for wrong in (1.0, 0.25):
+        assert change(0.08, wrong * 0.08) / change(0.04, wrong * 0.04) == pytest.approx(2, rel=0.2)
 
 
 # Second half: going back, (5.17) to (5.28)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image, node
 
 
 def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) -> Figure:
@@ -194,4 +195,67 @@ def memory(t: Tensor, panels: dict[str, dict[tuple[str, str], Tensor]]) -> Figur
         axis.set(xlabel="$t$", xlim=(0, 1), ylim=(0, None))
         axis.set_title(title, fontsize=12)
     axes[0].set_ylabel(r"$|x_0-\hat{x}_0|$")
+    return figure
+
+
+def two_steps() -> Figure:
+    """The chain of two steps: what generates (blue) and q (dashed), which walks forwards (left) or, by Bayes, back."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.1))
+    place = {"0": (0.0, r"$x_0$"), "u": (1.7, "$u$"), "1": (3.4, "$x_1$")}
+    model = ("1", "u", r"$p_\theta(u\,|\,x_1)$"), ("u", "0", r"$p_\theta(x_0\,|\,u)$")
+    forwards = (("0", "u", r"$q(u\,|\,x_0)$", 0.0), ("u", "1", r"$q(x_1\,|\,u)$", 0.0))
+    backwards = (("0", "1", r"$q(x_1\,|\,x_0)$", 0.38), ("1", "u", r"$q(u\,|\,x_1,x_0)$", 0.0))
+    for axis, steps in zip(axes, (forwards, backwards), strict=True):
+        for name, (x, label) in place.items():
+            node(axis, x, 0, label, observed=name == "0")
+        for start, end, label in model:
+            _step(axis, place[start][0], place[end][0], 0.12, label, 0.0, BLUE)
+        for start, end, label, bend in steps:
+            _step(axis, place[start][0], place[end][0], -0.12, label, bend, VERMILION)
+        axis.set(xlim=(-0.4, 3.8), ylim=(-1.15, 0.6), aspect="equal")
+        axis.axis("off")
+    return figure
+
+
+def _step(axis: Axes, start: float, end: float, height: float, label: str, bend: float, colour: str) -> None:
+    """An arrow of the chain at this height, dashed if it is below, with its label outside; or a bow far below."""
+    gap = 0.28 if end > start else -0.28
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
+    style["linestyle"] = "-" if height > 0 else (0, (4, 2))
+    style["connectionstyle"] = f"arc3,rad={bend}"
+    ends = ((end, -0.3), (start, -0.3)) if bend else ((end - gap, height), (start + gap, height))
+    axis.annotate("", *ends, arrowprops=style)
+    outside = -bend * abs(end - start) / 2 - 0.42 if bend else 1.6 * height
+    axis.text((start + end) / 2, outside, label, ha="center", va="bottom" if height > 0 else "top", fontsize=11)
+
+
+def denoiser_scheme() -> Figure:
+    """How x_t passes through a `ResidualMLP`, and how time and labels enter its blocks."""
+    figure, axis = plt.subplots(figsize=(6.8, 2.2))
+    places = {
+        "x": (0.0, 1.0, "$x_t$"),
+        "h": (1.5, 1.0, "$h$"),
+        "first": (3.2, 1.0, r"$h\,+\,\ldots$"),
+        "second": (4.9, 1.0, r"$h\,+\,\ldots$"),
+        "out": (6.5, 1.0, r"$\hat{\varepsilon}$"),
+        "t": (0.0, 0.0, "$t$"),
+        "waves": (1.5, 0.0, r"$t,\,\sin bt,\,\cos bt$"),
+        "y": (0.0, -0.75, "$y$"),
+        "table": (1.5, -0.75, "$E[y]$"),
+        "e": (3.2, -0.3, "$e$"),
+    }
+    frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": INK, "linewidth": 1.1}
+    boxes = {
+        name: axis.text(x, y, label, ha="center", va="center", fontsize=12, bbox=frame)
+        for name, (x, y, label) in places.items()
+    }
+    way = ["x", "h", "first", "second", "out"]
+    condition = [("t", "waves"), ("y", "table"), ("waves", "e"), ("table", "e"), ("e", "first"), ("e", "second")]
+    for pairs, colour in ((itertools.pairwise(way), BLUE), (condition, VERMILION)):
+        for start, end in pairs:
+            style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 2, "shrinkB": 2}
+            style |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
+            axis.annotate("", places[end][:2], places[start][:2], arrowprops=style)
+    axis.set(xlim=(-0.4, 6.9), ylim=(-1.1, 1.35))
+    axis.axis("off")
     return figure
