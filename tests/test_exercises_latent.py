@@ -69,8 +69,8 @@ def numpy_m_step(x, r):
     return r.mean(0), mu, (r * (x[:, None] - mu) ** 2).sum(0) / r.sum(0)
 
 
-def fitted(train, K, generator, floor=0.1):
-    return GaussianMixture.fit(train, K, floor=floor, generator=generator)
+def fitted(train, K, generator, floor=0.02):
+    return GaussianMixture.fit(train, K, floor=floor, tol=1e-4, generator=generator)
 
 
 RIGHT = {
@@ -79,7 +79,7 @@ RIGHT = {
         "NumPy": lambda w: np.logaddexp.reduce(w.numpy(), 0) - np.log(len(w)),
         "list": lambda w: [(column.logsumexp(0) - np.log(len(column))).item() for column in w.T],
         "SciPy": lambda w: special.logsumexp(w.numpy(), axis=0, b=1 / len(w)),
-        "single": lambda w: (w.float().logsumexp(0) - torch.tensor(float(len(w))).log()),
+        "single": lambda w: w.float().logsumexp(0) - torch.tensor(float(len(w))).log(),
         "a graph": lambda w: torch.logsumexp(w.clone().requires_grad_(), 0) - np.log(len(w)),
     },
     "1.2": {
@@ -88,16 +88,18 @@ RIGHT = {
         "NumPy": lambda *a: special.softmax(log_joint(*a).numpy(), axis=1),
         "list": lambda *a: log_joint(*a).softmax(1).tolist(),
         "Categorical": lambda *a: Categorical(logits=log_joint(*a)).probs,
-        "no constants": lambda x, pi, mu, sigma: (
-            (pi / sigma).log() - (x[:, None] - mu) ** 2 / (2 * sigma**2)
-        ).softmax(1),
+        "no constants": lambda x, pi, mu, sigma: ((pi / sigma).log() - (x[:, None] - mu) ** 2 / (2 * sigma**2)).softmax(
+            1
+        ),
     },
     "1.3": {
         "joint": lambda model, x, z, q: model.log_joint(x, z) - q.log_prob(z),
         "NumPy": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).numpy(),
         "list": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).tolist(),
         "SciPy": lambda model, x, z, q: (
-            stats.norm.logpdf(z) + stats.norm.logpdf(x, model.f(z), model.sigma) - stats.norm.logpdf(z, q.mean, q.stddev)
+            stats.norm.logpdf(z)
+            + stats.norm.logpdf(x, model.f(z), model.sigma)
+            - stats.norm.logpdf(z, q.mean, q.stddev)
         ),
         "ratio": lambda model, x, z, q: (model.log_joint(x, z).exp() / q.log_prob(z).exp()).log(),
     },
@@ -105,8 +107,8 @@ RIGHT = {
         "where": lambda j, q: torch.where(q > 0, q * (j - q.clamp_min(1e-300).log()), 0 * q).sum(1),
         "entropy": lambda j, q: (q * j).sum(1) + Categorical(probs=q).entropy(),
         "NumPy": lambda j, q: (q * j).sum(1).numpy() + special.entr(q.numpy()).sum(1),
-        "list": lambda j, q: ((q * j).sum(1) + special.entr(q).sum(1)).tolist(),
-        "KL": lambda j, q: j.logsumexp(1) - special.kl_div(q, j.softmax(1)).sum(1),
+        "list": lambda j, q: ((q * j).sum(1).numpy() + special.entr(q.numpy()).sum(1)).tolist(),
+        "KL": lambda j, q: j.logsumexp(1) - special.kl_div(q.numpy(), j.softmax(1).numpy()).sum(1),
     },
     "1.5": {
         "einsum": lambda x, r: (
@@ -121,9 +123,9 @@ RIGHT = {
         ),
         "NumPy": numpy_m_step,
         "list": lambda x, r: [part.tolist() for part in (r.mean(0), *weighted(x, r)[1:])],
-        "the book": lambda x, r: (
-            lambda m: (m.pi, m.mu[:, 0], m.Sigma[:, 0, 0])
-        )(GaussianMixture.m_step(x[:, None], r)),
+        "the book": lambda x, r: (lambda m: (m.pi, m.mu[:, 0], m.Sigma[:, 0, 0]))(
+            GaussianMixture.m_step(x[:, None], r)
+        ),
     },
     "1.6": {
         "mean": lambda train, test, K, g: fitted(train, K, g).log_prob(test).mean(),
@@ -198,13 +200,13 @@ WRONG = {
         "log p(train)": lambda train, test, K, g: fitted(train, K, g).log_prob(train).mean(),
         "Σₙ →": lambda train, test, K, g: fitted(train, K, g).log_prob(test).sum(),
         "fit(test)": lambda train, test, K, g: fitted(test, K, g).log_prob(test).mean(),
-        "floor=0.1?": lambda train, test, K, g: fitted(train, K, g, 1e-4).log_prob(test).mean(),
+        "floor=0.02?": lambda train, test, K, g: fitted(train, K, g, 1e-4).log_prob(test).mean(),
         "K?": lambda train, test, K, g: fitted(train, 3, g).log_prob(test).mean(),
-        "→ log p": lambda train, test, K, g: fitted(train, K, g).log_prob(test).mean().exp(),
+        "p → log p": lambda train, test, K, g: fitted(train, K, g).log_prob(test).mean().exp(),
         "log (1/N)": lambda train, test, K, g: fitted(train, K, g).log_prob(test).exp().mean().log(),
-        "generator=generator": lambda train, test, K, g: fitted(train, K, torch.Generator().manual_seed(1))
-        .log_prob(test)
-        .mean(),
+        "generator=generator": lambda train, test, K, g: (
+            fitted(train, K, torch.Generator().manual_seed(1)).log_prob(test).mean()
+        ),
         "shape": lambda train, test, K, g: fitted(train, K, g).log_prob(test),
     },
 }

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from companion.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw_image
 
 #: The letters of each place in Roman script, in Unicode order (Revised Romanization, letter by letter; – is none).
-ROMAN = (
-    "g kk n d tt r m b pp s ss – j jj ch k t p h".split(),
-    "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".split(),
-    "– g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h".split(),
+ROMAN = tuple(
+    letters.split()
+    for letters in (
+        "g kk n d tt r m b pp s ss – j jj ch k t p h",
+        "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i",
+        "– g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h",
+    )
 )
 
 #: How the fits of `bound_bars` are labelled.
@@ -77,26 +80,31 @@ def letter_posteriors(
     counts = [len(letters) for letters in ROMAN]
     images = syllables.view(*counts, -1)
     true = images[tuple(truth.tolist())]
-    figure, axes = plt.subplots(len(x), 4, figsize=(7.4, 1.7 * len(x)), width_ratios=[1, 1.5, 1.5, 1.5], squeeze=False)
+    figure, axes = plt.subplots(
+        2 * len(x), 4, figsize=(7.2, 1.75 * len(x)), width_ratios=[1, 1.5, 1.5, 1.5], height_ratios=[1, 0.42] * len(x)
+    )
     for place in range(3):
         axes[0, place + 1].set_title(rf"$p(z_{place + 1}\,|\,x)$")
-    for row, image, name, letters in zip(axes, x, names, probs, strict=True):
-        draw_image(row[0], image)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for place, (axis, p) in enumerate(zip(row[1:], letters, strict=True)):
+    for bars, below, image, name, letters in zip(axes[::2], axes[1::2], x, names, probs, strict=True):
+        draw_image(bars[0], image)
+        bars[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        below[0].axis("off")
+        for place, p in enumerate(letters):
+            axis, strip = bars[place + 1], below[place + 1]
             order = p.argsort(descending=True, stable=True)[:top].tolist()
             colours = [VERMILION if letter == truth[place] else BLUE for letter in order]
             axis.bar(range(top), p[order].tolist(), color=colours, width=0.7)
-            axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.6, top - 0.4), xticks=range(top))
-            axis.set_xticklabels([ROMAN[place][letter] for letter in order], fontsize=11)
-            axis.tick_params(axis="x", length=0, pad=1)
+            axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.5, top - 0.5), xticks=[])
             for position, letter in enumerate(order):
                 at = truth.tolist()
                 at[place] = letter
-                thumbnail = axis.inset_axes([position - 0.46, -0.82, 0.92, 0.52], transform=axis.transData)
-                thumbnail.imshow(_differences(images[tuple(at)], true), interpolation="nearest")
-                thumbnail.set(xticks=[], yticks=[])
-                thumbnail.spines[:].set(visible=True, color=GREY, lw=0.5)
+                extent = (position - 0.46, position + 0.46, 0, 1)
+                picture = _differences(images[tuple(at)], true)
+                strip.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
+            strip.set(xlim=(-0.5, top - 0.5), ylim=(0, 1), yticks=[], xticks=range(top))
+            strip.set_xticklabels([ROMAN[place][letter] for letter in order], fontsize=11)
+            strip.tick_params(axis="x", length=0, pad=1)
+            strip.spines[:].set_visible(False)
     return figure
 
 
@@ -129,14 +137,14 @@ def bound_bars(
     for (name, (mean, spread)), label in zip(fits.items(), names, strict=True):
         q = torch.exp(-(((z - mean) / spread) ** 2) / 2) / (spread * math.sqrt(2 * math.pi))
         left.plot(z, q, color=colours[name], ls="--" if name == "prior" else "-", label=label)
-    left.set(xlim=(-3, 3), ylim=(0, 1.08 * float(density.max())), xlabel="$z$", yticks=[])
+    left.set(xlim=(-3, 3), ylim=(0, None), xlabel="$z$", yticks=[])
     left.set_title(r"$p(z\,|\,x)$", color=GREY)
     left.legend(fontsize=9, loc="upper right", handlelength=1.2, borderaxespad=0)
-    lowest = min(bounds) - 0.8
+    lowest = min(bounds) - 0.3 * (evidence - min(bounds))
     for position, (name, bound) in enumerate(zip(fits, bounds, strict=True)):
         right.bar(position, bound - lowest, bottom=lowest, color=SKY, width=0.62)
         right.bar(position, evidence - bound, bottom=bound, color=ORANGE, width=0.62)
-        right.text(position, lowest + 0.12 * (evidence - lowest), r"$\mathcal{L}$", ha="center", va="center")
+        right.text(position, lowest + 0.1 * (evidence - lowest), r"$\mathcal{L}$", ha="center", va="center")
         if evidence - bound > 0.12 * (evidence - lowest):
             right.text(position, (bound + evidence) / 2, "KL", ha="center", va="center", fontsize=10)
         right.plot([position - 0.31, position + 0.31], [bound, bound], color=colours[name], lw=2.4)
