@@ -36,7 +36,7 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
         x: the observations whose posteriors are drawn, shape (m,), m ≤ 3.
     """
     figure, axes = plt.subplots(
-        2, 2, figsize=(6.6, 4.6), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
+        2, 2, figsize=(6.6, 3.9), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
     )
     (plane, right), (below, empty) = axes
     empty.axis("off")
@@ -81,7 +81,7 @@ def letter_posteriors(
     images = syllables.view(*counts, -1)
     true = images[tuple(truth.tolist())]
     figure, axes = plt.subplots(
-        2 * len(x), 4, figsize=(7.2, 1.75 * len(x)), width_ratios=[1, 1.5, 1.5, 1.5], height_ratios=[1, 0.42] * len(x)
+        2 * len(x), 4, figsize=(7.2, 1.5 * len(x)), width_ratios=[1, 1.5, 1.5, 1.5], height_ratios=[1, 0.42] * len(x)
     )
     for place in range(3):
         axes[0, place + 1].set_title(rf"$p(z_{place + 1}\,|\,x)$")
