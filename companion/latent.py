@@ -53,7 +53,7 @@ def monte_carlo(
     Args:
         model: anything with `prior()` and `likelihood(z)`.
         x: observations, shape (n,) or (n, d).
-        k: samples for each observation.
+        k: draws of z for each observation.
         generator: source of randomness.
 
     Raises:
@@ -82,7 +82,7 @@ def importance(
         model: anything with `prior()` and `likelihood(z)`.
         x: observations, shape (n,) or (n, d).
         proposal: q(z), one for all x (batch shape ()) or one for each (batch shape (n,)).
-        k: samples for each observation.
+        k: draws of z for each observation.
         generator: source of randomness.
 
     Raises:
@@ -244,7 +244,7 @@ class PrototypeMixture(DiscreteLatent):
 
 
 class GaussianMixture(DiscreteLatent):
-    """A mixture of Gaussians: z ~ Categorical(π), x | z ~ N(μ_z, Σ_z), (1.22).
+    """A mixture of K Gaussians: z ~ Categorical(π), x | z ~ N(μ_z, Σ_z), (1.22).
 
     Args:
         pi: weights, positive, summing to one, shape (K,).
@@ -307,7 +307,7 @@ class GaussianMixture(DiscreteLatent):
 
     @classmethod
     def m_step(cls, x: Tensor, r: Tensor, *, floor: float = 0.0) -> GaussianMixture:
-        """The mixture that maximises Σ_n Σ_k r_nk log p(x_n, z = k), (1.24), by (1.25), over covariances Σ ⪰ floor · I.
+        """The mixture that maximises Σ_n Σ_c r_nc log p(x_n, z = c), (1.24), by (1.25), over covariances Σ ⪰ floor · I.
 
         Raising the eigenvalues of the weighted covariance to the floor is the exact constrained maximum, so EM with a
         floor still never lowers the likelihood.
@@ -320,13 +320,13 @@ class GaussianMixture(DiscreteLatent):
         Raises:
             ValueError: if a covariance is singular and there is no floor.
         """
-        n_k = r.sum(0).clamp_min(torch.finfo(x.dtype).tiny * len(x))
-        mu = r.T @ x / n_k[:, None]
+        n_c = r.sum(0).clamp_min(torch.finfo(x.dtype).tiny * len(x))
+        mu = r.T @ x / n_c[:, None]
         centred = x - mu[:, None]
-        S = (r.T[:, :, None] * centred).mT @ centred / n_k[:, None, None]
+        S = (r.T[:, :, None] * centred).mT @ centred / n_c[:, None, None]
         variance, direction = torch.linalg.eigh(S)
         Sigma = (direction * variance.clamp_min(floor)[:, None]) @ direction.mT
-        return cls(n_k / n_k.sum(), mu, Sigma)
+        return cls(n_c / n_c.sum(), mu, Sigma)
 
     @classmethod
     @torch.no_grad()

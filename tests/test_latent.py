@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
 from scipy import integrate, stats
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MultivariateNormal, Normal, kl_divergence
 
+from companion import plots
+from companion.data import decompose, hangul
 from companion.latent import Estimate, GaussianMixture, NonlinearGaussian, PrototypeMixture, importance, monte_carlo
+from companion.plots import latent
 from companion.ppca import PPCA
+from companion.widgets.latent import LatentWidget
 
 X = torch.linspace(-4, 4, 9, dtype=torch.float64)
 MODELS = [NonlinearGaussian(b, sigma) for b in (0.0, 0.5, 1.0, 2.0) for sigma in (0.05, 0.3, 1.0)]
@@ -87,6 +93,11 @@ def test_kl_is_never_negative_and_zero_only_between_equals(pairs: list[tuple[flo
     kl = kl_divergence(p, q).item()
     assert kl == pytest.approx(stats.entropy(p.probs, q.probs), abs=1e-12)
     assert kl >= 0.5 * (p.probs - q.probs).abs().sum().item() ** 2 - 1e-12  # Pinsker: zero only where p = q
+
+
+def test_the_divergences_of_two_coins_worked_by_hand() -> None:
+    p, q = [0.5, 0.5], [0.99, 0.01]
+    assert (round(stats.entropy(p, q), 3), round(stats.entropy(q, p), 3)) == (1.614, 0.637)
 
 
 @pytest.mark.equation("1.3")
@@ -187,9 +198,9 @@ def test_a_mixtures_samples_have_its_moments_and_labels() -> None:
     z, x = model.sample_joint(40_000, generator=seeded())
     expected = stats.chisquare(torch.bincount(z, minlength=3).numpy(), (model.pi * len(z)).numpy())
     assert expected.pvalue > 1e-3
-    for k in range(3):
+    for c in range(3):
         for j in range(2):
-            assert within(x[z == k, j], model.mu[k, j].item())
+            assert within(x[z == c, j], model.mu[c, j].item())
     mean = model.pi @ model.mu
     within_covariance = (model.pi[:, None, None] * model.Sigma).sum(0)
     between = (model.pi[:, None] * (model.mu - mean)).T @ (model.mu - mean)
@@ -478,7 +489,7 @@ def test_the_m_step_is_where_autograd_finds_no_slope() -> None:
         log_pi = logits.log_softmax(0)  # π = softmax respects the constraint
         S = factor @ factor.mT
         centred = x[:, None] - mu
-        square = torch.einsum("nki,kij,nkj->nk", centred, torch.linalg.inv(S), centred)
+        square = torch.einsum("nci,cij,ncj->nc", centred, torch.linalg.inv(S), centred)
         return (r * (log_pi - 0.5 * torch.logdet(2 * math.pi * S) - 0.5 * square)).sum()
 
     bound().backward()
@@ -486,14 +497,67 @@ def test_the_m_step_is_where_autograd_finds_no_slope() -> None:
         assert parameter.grad.abs().max() < 1e-9
     best = bound().item()
     expected = sum(
-        (r[:, k] * (model.pi[k].log() + MultivariateNormal(model.mu[k], model.Sigma[k]).log_prob(x))).sum()
-        for k in range(4)
+        (r[:, c] * (model.pi[c].log() + MultivariateNormal(model.mu[c], model.Sigma[c]).log_prob(x))).sum()
+        for c in range(4)
     )
     assert best == pytest.approx(expected.item())
     with torch.no_grad():
         for parameter in (logits, mu, factor):
             parameter += 0.01 * torch.randn(parameter.shape, generator=seeded(2), dtype=parameter.dtype)
             assert bound().item() < best
+
+
+def test_the_m_step_worked_by_hand() -> None:
+    x, r = torch.tensor([[0.0], [1.0], [4.0]]).double(), torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]).double()
+    model = GaussianMixture.m_step(x, r)
+    assert [model.pi[0], model.mu[0], model.Sigma[0]] == pytest.approx([1 / 2, 1 / 3, 2 / 9])
+
+
+@pytest.mark.equation("1.60")
+def test_fishers_identity() -> None:
+    """The gradient of log p(x) by differences of SciPy's density, against the joint's averaged over p(z | x)."""
+    pi, mu = np.array([0.3, 0.7]), np.array([[0.5, -1.0], [-0.4, 0.8]])
+    Sigma = np.array([[[1.0, 0.3], [0.3, 0.6]], [[0.5, -0.1], [-0.1, 0.9]]])
+    x, step = np.array([0.2, 0.1]), 1e-6
+
+    def joint(mu: np.ndarray) -> np.ndarray:
+        densities = [stats.multivariate_normal(m, S).pdf(x) for m, S in zip(mu, Sigma, strict=True)]
+        return pi * np.array(densities)
+
+    def log_evidence(c: int, j: int, by: float) -> float:
+        moved = mu.copy()
+        moved[c, j] += by
+        return math.log(joint(moved).sum())
+
+    left = [[(log_evidence(c, j, step) - log_evidence(c, j, -step)) / (2 * step) for j in range(2)] for c in range(2)]
+    model = GaussianMixture(*map(torch.tensor, (pi, mu, Sigma)))
+    model.mu.requires_grad_()
+    log_joint = model.log_joint(torch.tensor(x)[None])[0]
+    gradients = [torch.autograd.grad(term, model.mu, retain_graph=True)[0] for term in log_joint]
+    posterior = joint(mu) / joint(mu).sum()
+    right = sum(r * gradient for r, gradient in zip(posterior, gradients, strict=True))
+    np.testing.assert_allclose(right, left, rtol=1e-6)
+    model.log_prob(torch.tensor(x)[None]).sum().backward()
+    np.testing.assert_allclose(model.mu.grad, left, rtol=1e-6)
+
+
+def test_without_noise_the_responsibilities_are_those_of_k_means() -> None:
+    x, mu = torch.randn(40, 2, generator=seeded()).double(), torch.randn(3, 2, generator=seeded(1)).double()
+    small = 1e-5 * torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
+    r = GaussianMixture(torch.full((3,), 1 / 3).double(), mu, small).posterior(x).probs
+    nearest = torch.cdist(x, mu).argmin(1)
+    torch.testing.assert_close(r, torch.nn.functional.one_hot(nearest, 3).double(), rtol=0, atol=1e-6)
+
+
+def test_exchanging_components_and_splitting_one_leave_the_density() -> None:
+    model, x = mixture(), torch.randn(20, 2, generator=seeded()).double()
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(
+        GaussianMixture(model.pi[order], model.mu[order], model.Sigma[order]).log_prob(x), model.log_prob(x)
+    )
+    twice = torch.tensor([0, 0, 1, 2])
+    pi = model.pi[twice] * torch.tensor([0.4, 0.6, 1.0, 1.0])
+    torch.testing.assert_close(GaussianMixture(pi, model.mu[twice], model.Sigma[twice]).log_prob(x), model.log_prob(x))
 
 
 def test_the_m_step_with_a_floor_is_the_constrained_maximum() -> None:
@@ -629,6 +693,71 @@ def test_a_loaded_state_is_the_model(tmp_path) -> None:
     target.load_state_dict(source.state_dict())
     x = source.sample(5, generator=seeded())
     torch.testing.assert_close(target.log_prob(x), source.log_prob(x))
+
+
+# Figures and the live figure
+
+
+@pytest.fixture
+def drawn():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+def test_letters_are_those_with_most_probability_and_their_syllables_differ_as_coloured(drawn) -> None:
+    syllables = hangul(16).x
+    truth = torch.tensor(decompose("한"))
+    initial, vowel, final = torch.zeros(19), torch.zeros(21), torch.zeros(28)
+    initial[truth[0]], vowel[2], vowel[truth[1]], final[truth[2]] = 1.0, 0.6, 0.4, 1.0
+    figure = latent.letter_posteriors(syllables[:1], [[initial, vowel, final]], truth, syllables, ["σ"])
+    axis, strip = figure.axes[2], figure.axes[6]
+    assert [bar.get_height() for bar in axis.patches[:2]] == pytest.approx([0.6, 0.4])
+    assert [label.get_text() for label in strip.get_xticklabels()][:2] == ["ya", "a"]
+    assert axis.patches[1].get_facecolor() == to_rgba(plots.VERMILION)
+    first, true = (picture.get_array() for picture in strip.images[:2])
+    grey = torch.as_tensor(true).amax(2) - torch.as_tensor(true).amin(2) < 1e-6
+    assert grey.all()  # the true syllable has no colour
+    coloured = torch.as_tensor(first).amax(2) - torch.as_tensor(first).amin(2) > 0.1
+    assert 1 <= coloured.sum() < 40
+    han, hyan = (syllables[ord(letter) - 0xAC00].view(16, 16) for letter in "한햔")
+    assert ((hyan - han).abs()[coloured] > 0.3).all()
+
+
+def test_roman_letters_have_one_for_each_letter() -> None:
+    assert [len(letters) for letters in latent.ROMAN] == [19, 21, 28]
+    assert [latent.ROMAN[place][letter] for place, letter in enumerate(decompose("한"))] == ["h", "a", "n"]
+    assert [latent.ROMAN[place][letter] for place, letter in enumerate(decompose("왊"))] == ["–", "wa", "lm"]
+
+
+def test_each_bar_is_the_bound_and_the_divergence_up_to_the_evidence(drawn) -> None:
+    z = torch.linspace(-3, 3, 101)
+    fits = {"prior": (0.0, 1.0), "KL(p‖q)": (0.5, 0.7), "KL(q‖p)": (1.0, 0.3)}
+    bounds = [-4.0, -2.5, -1.7]
+    figure = latent.bound_bars(z, Normal(0.0, 1.0).log_prob(z).exp(), fits, bounds, -1.5)
+    left, right = figure.axes
+    lower, upper = right.patches[::2], right.patches[1::2]
+    for low, up, bound in zip(lower, upper, bounds, strict=True):
+        assert low.get_y() + low.get_height() == pytest.approx(bound) == pytest.approx(up.get_y())
+        assert up.get_y() + up.get_height() == pytest.approx(-1.5)
+    assert [line.get_ydata().max() for line in left.lines] == pytest.approx(
+        [1 / (s * math.sqrt(2 * math.pi)) for _, s in fits.values()], rel=0.01
+    )
+
+
+def test_the_live_figure_without_sampling_has_no_draws_and_still_moves(stage) -> None:
+    show = stage(LatentWidget(x=0.5, sampling=False))
+    root = "document.querySelector('#el > div').shadowRoot"
+    count = f"() => {root}.querySelectorAll('#k, #prior, #gaussian, #ess, #estimate, .estimate').length"
+    assert show.page.evaluate(count) == 0
+    assert show.page.evaluate(f"() => {root}.querySelector('.draws').getAttribute('d')") is None
+    show.find("#b").fill("0")
+    data = show.data
+    assert data["b"] == 0
+    truth = Normal(0.0, math.sqrt(1 + 0.3**2)).log_prob(torch.tensor(0.5)).item()
+    assert float(data["logMarginal"]) == pytest.approx(truth, abs=1e-4)
+    show.find(".handle").press("ArrowUp")
+    assert show.data["x"] == pytest.approx(0.55)
 
 
 # Bad input

@@ -1,56 +1,62 @@
-"""Self-checks of chapter 1's exercises."""
+"""Self-checks of chapter 1's exercises. Answers may be tensors, NumPy arrays or lists; hints are formulas."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.exercises import close, exercise, expect, given
-from companion.latent import NonlinearGaussian
+from companion.exercises import Hint, close, exercise, given
+from companion.latent import GaussianMixture, NonlinearGaussian
 
 
-def _shape(value: Tensor, shape: tuple[int, ...]) -> None:
-    found = tuple(getattr(value, "shape", ()))
-    expect(
-        found == shape,
-        ko=f"답의 모양이 {found}이다. {shape}이어야 한다.",
-        en=f"The answer has shape {found}; it should be {shape}.",
-    )
+def _need(condition: Any, hint: str) -> None:
+    if not bool(condition):
+        raise Hint(hint)
+
+
+def _tensor(answer: Any, shape: tuple[int, ...]) -> Tensor:
+    """The answer as a tensor of float64, or a hint that says which shape is wanted."""
+    answer = given(answer)
+    value = torch.as_tensor(answer if isinstance(answer, Tensor) else np.asarray(answer, dtype=float))
+    value = value.detach().cpu().double()
+    _need(value.shape == shape, f"shape {tuple(value.shape)} → {shape}")
+    return value
 
 
 @exercise
 def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
-    """`log_mean_exp(log_w)` returns log (1/k) Σ w, shape (n,), for log-weights of shape (k, n), (1.12)."""
+    """`log_mean_exp(log_w)` returns log (1/k) Σᵢ wᵢ, shape (N,), for log-weights of shape (k, N), (1.12)."""
     log_w = torch.tensor([[0.0, -1.0, -3.0], [-1.0, -2.0, 1.0]], dtype=torch.float64)
-    answer = given(log_mean_exp(log_w))
-    _shape(answer, (3,))
+    answer = _tensor(log_mean_exp(log_w), (3,))
     truth = log_w.exp().mean(0).log()
-    expect(
-        not close(answer, log_w.mean(0)),
-        ko="구할 것은 로그의 평균이 아니라 평균의 로그다. 옌센 부등식이 말하듯 둘은 다르다.",
-        en="This is the mean of the logarithms. Return the logarithm of the mean: by Jensen's inequality it is larger.",
-    )
-    expect(
-        not close(answer, truth + math.log(2)),
-        ko="k로 나누지 않았다. log k를 빼라.",
-        en="Divide the sum by k: subtract log k.",
-    )
-    expect(close(answer, truth), ko="log (1/k) Σ w와 다르다.", en="Differs from log (1/k) Σ w.")
+    _need(not close(answer, log_w.mean(0)), "(1/k) Σᵢ log wᵢ ≤ log (1/k) Σᵢ wᵢ (Jensen)")
+    _need(not close(answer, log_w.exp().sum(0).log()), "log Σᵢ wᵢ → log (1/k) Σᵢ wᵢ: − log k")
+    _need(not close(answer, log_w.exp().mean(0)), "(1/k) Σᵢ wᵢ → log (1/k) Σᵢ wᵢ")
+    _need(close(answer, truth), "≠ log (1/k) Σᵢ wᵢ")
+    more = torch.linspace(-2, 2, 20, dtype=torch.float64).sin().view(5, 4)
+    truth = more.exp().mean(0).log()
+    _need(close(_tensor(log_mean_exp(more), (4,)), truth), "k = 5: − log k")
     for shift in (-1000.0, 1000.0):
-        expect(
-            close(log_mean_exp(log_w + shift), truth + shift),
-            ko=f"log w가 {shift:.0f}쯤이면 exp가 0이나 무한대가 된다. 가장 큰 값을 빼고 계산한 뒤 더하라.",
-            en=f"Near log w = {shift:.0f}, exp gives 0 or infinity. Subtract the largest one first, add it back last.",
+        answer = _tensor(log_mean_exp(more + shift), (4,))
+        _need(
+            close(answer, truth + shift),
+            f"log w ≈ {shift:.0f}: exp(log w) = {'0' if shift < 0 else '∞'} → log w − max log w",
         )
+    apart = torch.tensor([0.0, -1000.0, 1000.0, -3000.0], dtype=torch.float64)
+    answer = _tensor(log_mean_exp(more + apart), (4,))
+    _need(close(answer, truth + apart), "max log w: n = 1, …, N → maxᵢ log wᵢₙ, shape (N,)")
 
 
 @exercise
 def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
-    """`responsibilities(x, pi, mu, sigma)` returns p(z = k | x_n), shape (n, K), (1.23)."""
+    """`responsibilities(x, pi, mu, sigma)` returns p(z = c | x_n), shape (N, K), (1.23)."""
     x = torch.tensor([-1.0, 0.3, 0.9, 2.5], dtype=torch.float64)
     pi, mu, sigma = torch.tensor([[0.2, 0.5, 0.3], [-1.0, 0.5, 2.0], [0.5, 1.0, 2.0]], dtype=torch.float64)
 
@@ -58,112 +64,115 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
         joint = weight * torch.exp(-((x[:, None] - mu) ** 2) / (2 * scale**2)) / scale
         return joint / joint.sum(1, keepdim=True)
 
-    answer = given(responsibilities(x, pi, mu, sigma))
-    _shape(answer, (4, 3))
-    expect(
-        close(answer.sum(1), torch.ones(4)),
-        ko="행의 합이 1이 아니다. 분모에서는 성분 k마다의 값을 더한다.",
-        en="The rows do not sum to one: the sum in the denominator runs over the components.",
-    )
-    expect(
-        not close(answer, truth(torch.ones(3), sigma)),
-        ko="혼합 비율 π가 빠졌다.",
-        en="The mixing proportions π are missing.",
-    )
-    expect(
-        not close(answer, truth(pi, sigma.sqrt())),
-        ko="sigma는 분산이 아니라 표준 편차다.",
-        en="sigma is the standard deviation, not the variance.",
-    )
-    expect(
-        not close(answer, truth(pi * sigma, sigma)),
-        ko="가우시안 밀도의 앞 인수 1/σ가 빠졌다. 성분마다 달라서 약분되지 않는다.",
-        en="The factor 1/σ of the Gaussian density is missing; it differs between components and does not cancel.",
-    )
-    expect(close(answer, truth(pi, sigma)), ko="식 (1.23)과 다르다.", en="Differs from (1.23).")
-    far = responsibilities(torch.tensor([-500.0, 500.0], dtype=torch.float64), pi, mu, sigma)
-    expect(
-        torch.isfinite(far).all() and close(far.sum(1), torch.ones(2)),
-        ko="멀리 떨어진 x에서는 밀도가 모두 0이 되어 0/0이 나온다. 로그로 계산하고 마지막에 softmax를 쓰라.",
-        en="Far from every component the densities underflow and give 0/0. Use logarithms and end with a softmax.",
-    )
+    answer = _tensor(responsibilities(x, pi, mu, sigma), (4, 3))
+    _need(close(answer.sum(1), torch.ones(4)), "Σ_c r_nc = 1")
+    _need(not close(answer, truth(torch.ones(3), sigma)), "π_c?")
+    _need(not close(answer, truth(pi, sigma.sqrt())), "sigma = σ, σ² → sigma²")
+    _need(not close(answer, truth(pi * sigma, sigma)), "N(x; μ_c, σ_c²) = exp(…) / (√(2π) σ_c): 1/σ_c?")
+    _need(close(answer, truth(pi, sigma)), "≠ (1.23)")
+    # Far away the narrow components vanish beside the wide one, and among equals the nearest wins.
+    cases = [
+        ((pi, mu, sigma), [[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
+        (([0.9, 0.1], [-1.0, 1.0], [1.0, 1.0]), [[1.0, 0.0], [0.0, 1.0]]),
+    ]
+    for parameters, rows in cases:
+        parts = [torch.as_tensor(part, dtype=torch.float64) for part in parameters]
+        far = _tensor(responsibilities(torch.tensor([-500.0, 500.0], dtype=torch.float64), *parts), (2, len(parts[0])))
+        _need(
+            close(far, torch.tensor(rows)),
+            f"x = ∓500: exp(…) = 0, 0/0; log π_c + log N(…) → softmax: {rows}",
+        )
 
 
 @exercise
 def check_1_3(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], Tensor]) -> None:
     """`log_weight(model, x, z, q)` returns log p(z) + log p(x | z) − log q(z), (1.17)."""
-    model, q = NonlinearGaussian(), Normal(0.4, 0.7)
     x, z = torch.tensor([0.2, 1.4, -0.8]), torch.tensor([0.1, 1.2, -0.5])
-    answer = given(log_weight(model, x, z, q))
-    _shape(answer, (3,))
-    prior = -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
-    residual = x - z - torch.sin(3 * z)
-    likelihood = -0.5 * (residual / 0.3) ** 2 - math.log(0.3) - 0.5 * math.log(2 * math.pi)
-    proposal = -0.5 * ((z - 0.4) / 0.7) ** 2 - math.log(0.7) - 0.5 * math.log(2 * math.pi)
-    expect(
-        not close(answer, likelihood - proposal),
-        ko="사전 분포 p(z)가 빠졌다. 분자는 결합 분포다.",
-        en="The prior p(z) is missing: the numerator is the joint distribution.",
-    )
-    expect(
-        not close(answer, prior + likelihood),
-        ko="q(z)로 나누지 않았다. log q(z)를 빼라.",
-        en="You did not divide by q(z): subtract log q(z).",
-    )
-    expect(
-        not close(answer, prior + likelihood + proposal),
-        ko="log q(z)의 부호가 반대다. q는 분모에 있다.",
-        en="log q(z) has the wrong sign: q stands in the denominator.",
-    )
-    expect(not close(answer, (prior + likelihood - proposal).exp()), ko="로그를 돌려주라.", en="Return the logarithm.")
-    expect(
-        close(answer, prior + likelihood - proposal),
-        ko="log p(z) + log p(x|z) − log q(z)와 다르다.",
-        en="Differs from log p(z) + log p(x|z) − log q(z).",
-    )
+    for b, sigma, m, s in ((1.0, 0.3, 0.4, 0.7), (0.5, 0.8, -0.2, 1.3)):
+        answer = _tensor(log_weight(NonlinearGaussian(b, sigma), x, z, Normal(m, s)), (3,))
+        half = 0.5 * math.log(2 * math.pi)
+        prior = -0.5 * z**2 - half
+        likelihood = -0.5 * ((x - z - b * torch.sin(3 * z)) / sigma) ** 2 - math.log(sigma) - half
+        proposal = -0.5 * ((z - m) / s) ** 2 - math.log(s) - half
+        _need(not close(answer, likelihood - proposal), "p(x, z) = p(z) p(x | z): p(z)?")
+        _need(not close(answer, prior + likelihood), "w = p(x, z) / q(z): − log q(z)")
+        _need(not close(answer, prior + likelihood + proposal), "+ log q(z) → − log q(z)")
+        _need(not close(answer, (prior + likelihood - proposal).exp()), "w → log w")
+        _need(close(answer, prior + likelihood - proposal), "≠ log p(z) + log p(x | z) − log q(z)")
 
 
 @exercise
-def check_1_4(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
+def check_1_4(discrete_elbo: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """`discrete_elbo(log_joint, q)` returns Σ_c q_nc (log p(x_n, z = c) − log q_nc), shape (N,), (1.20)."""
+    log_joint = torch.tensor([[-1.0, -2.0, -4.0], [-3.0, -0.5, -1.5], [-2.0, -2.5, -1.0]], dtype=torch.float64)
+    q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
+    answer = _tensor(discrete_elbo(log_joint, q), (3,))
+    energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
+    _need(not close(answer, energy), "E_q[log p(x, z)] − E_q[log q(z)]: − log q(z)?")
+    _need(not close(answer, energy - entropy), "+ log q(z) → − log q(z)")
+    _need(not close(answer, log_joint.logsumexp(1)), "log p(x) ≥ L(q)")
+    _need(not close(answer, (log_joint - q.log()).mean(1)), "(1/K) Σ_c → Σ_c q_c")
+    _need(not close(answer, -energy - entropy), "−L(q) → L(q)")
+    _need(close(answer, energy + entropy), "≠ Σ_c q_c (log p(x, z = c) − log q_c)")
+    sure = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    truth = torch.tensor([-2.0, -1.75 + math.log(2)], dtype=torch.float64)
+    _need(close(_tensor(discrete_elbo(log_joint[:2], sure), (2,)), truth), "q_c = 0: q_c log q_c = 0")
+
+
+@exercise
+def check_1_5(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
     """`m_step(x, r)` returns pi, mu and sigma2, each of shape (K,), (1.25)."""
     x = torch.tensor([0.0, 1.0, 2.0, 5.0, 7.0], dtype=torch.float64)
     first = torch.tensor([0.9, 0.8, 0.6, 0.1, 0.0], dtype=torch.float64)
-    r = torch.stack([first, 1 - first], 1)
-    answer = given(m_step(x, r))
-    expect(
-        isinstance(answer, tuple | list) and len(answer) == 3,
-        ko="텐서 셋을 이 순서로 돌려주라: return pi, mu, sigma2",
-        en="Return three tensors in this order: pi, mu, sigma2.",
-    )
-    pi, mu, sigma2 = answer
-    for value in answer:
-        _shape(value, (2,))
-    n_k = r.sum(0)
-    mean = r.T @ x / n_k
-    second = r.T @ x**2 / n_k
-    expect(
-        not close(pi, n_k),
-        ko="π는 N_k를 n으로 나눈 것이다. 합이 1이어야 한다.",
-        en="π is N_k divided by n; it sums to one.",
-    )
-    expect(close(pi, n_k / 5), ko="π = N_k / n과 다르다.", en="Differs from π = N_k / n.")
-    expect(not close(mu, mean * n_k / 5), ko="μ는 n이 아니라 N_k로 나눈다.", en="Divide μ by N_k, not by n.")
-    expect(
-        close(mu, mean), ko="μ가 가중 평균 Σ r x / N_k와 다르다.", en="μ differs from the weighted mean Σ r x / N_k."
-    )
-    expect(
-        not close(sigma2, (second - mean**2).sqrt()),
-        ko="표준 편차가 아니라 분산을 돌려주라.",
-        en="Return the variance, not the standard deviation.",
-    )
-    expect(
-        not close(sigma2, second - 2 * mean * x.mean() + x.mean() ** 2),
-        ko="편차는 전체 평균이 아니라 그 성분의 새 μ에서 잰다.",
-        en="Measure deviations from the component's new μ, not from the overall mean.",
-    )
-    expect(
-        not close(sigma2, (second - mean**2) * n_k / 5),
-        ko="σ²도 N_k로 나눈다.",
-        en="Divide σ² by N_k as well.",
-    )
-    expect(close(sigma2, second - mean**2), ko="σ²이 식 (1.25)와 다르다.", en="σ² differs from (1.25).")
+    third = torch.tensor([0.0, 0.1, 0.2, 0.5, 0.3], dtype=torch.float64)
+    cases = [(x, torch.stack([first, 1 - first], 1)), (x[1:], torch.stack([first, 1 - first - third, third], 1)[1:])]
+    for data, r in cases:
+        K, N = r.shape[1], len(data)
+        answer = given(m_step(data, r))
+        _need(isinstance(answer, tuple | list) and len(answer) == 3, "return pi, mu, sigma2")
+        pi, mu, sigma2 = (_tensor(part, (K,)) for part in answer)
+        n_c = r.sum(0)
+        mean, second = r.T @ data / n_c, r.T @ data**2 / n_c
+        _need(not close(pi, n_c), "N_c → π_c = N_c / N")
+        _need(close(pi, n_c / N), "π_c ≠ N_c / N")
+        _need(not close(mu, mean * n_c / N), "μ_c = (1/N) Σ … → (1/N_c) Σ …")
+        _need(close(mu, mean), "μ_c ≠ (1/N_c) Σₙ r_nc xₙ")
+        _need(not close(sigma2, (second - mean**2).sqrt()), "σ_c → σ_c²")
+        overall = second - 2 * mean * data.mean() + data.mean() ** 2
+        _need(not close(sigma2, overall), "(xₙ − x̄)² → (xₙ − μ_c)²")
+        _need(not close(sigma2, (second - mean**2) * n_c / N), "σ_c² = (1/N) Σ … → (1/N_c) Σ …")
+        _need(close(sigma2, second - mean**2), "σ_c² ≠ (1/N_c) Σₙ r_nc (xₙ − μ_c)²")
+
+
+@exercise
+def check_1_6(held_out_log_density: Callable[[Tensor, Tensor, int, torch.Generator], Tensor]) -> None:
+    """`held_out_log_density(train, test, K, generator)` is the mean log density of `test` under a fit to `train`."""
+    noise = torch.randn(90, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    points = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64).repeat(30, 1) + noise
+    train, test = points[:54], points[54:] * torch.tensor([1.0, 1.3])
+
+    def fitted(data: Tensor, K: int, floor: float = 0.02, tol: float = 1e-4) -> GaussianMixture:
+        return GaussianMixture.fit(data, K, floor=floor, tol=tol, generator=torch.Generator().manual_seed(3))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for K in (3, 8):
+            generator = torch.Generator().manual_seed(3)
+            answer = _tensor(held_out_log_density(train, test, K, generator), ())
+            model = fitted(train, K)
+            truth = model.log_prob(test)
+            if close(answer, truth.mean()):
+                continue
+            faults = {
+                "log p(train) → log p(test)": model.log_prob(train).mean(),
+                "Σₙ → (1/N) Σₙ": truth.sum(),
+                "fit(test) → fit(train)": fitted(test, K).log_prob(test).mean(),
+                "floor=0.02?": fitted(train, K, floor=1e-4).log_prob(test).mean(),
+                "tol=1e-4?": fitted(train, K, tol=1e-6).log_prob(test).mean(),
+                "K?": fitted(train, 3).log_prob(test).mean(),
+                "p → log p": truth.mean().exp(),
+                "log (1/N) Σₙ p → (1/N) Σₙ log p": truth.exp().mean().log(),
+            }
+            for hint, value in faults.items():
+                _need(not close(answer, value), hint)
+            raise Hint("≠ (1/N) Σₙ log p(xₙ), fit(…, floor=0.02, tol=1e-4, generator=generator)")

@@ -8,10 +8,24 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from companion.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw_image
+
+#: The letters of each place in Roman script, in Unicode order (Revised Romanization, letter by letter; – is none).
+ROMAN = tuple(
+    letters.split()
+    for letters in (
+        "g kk n d tt r m b pp s ss – j jj ch k t p h",
+        "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i",
+        "– g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h",
+    )
+)
+
+#: How the fits of `bound_bars` are labelled.
+FITS = {"prior": "$p(z)$", "KL(p‖q)": r"min KL$(p\Vert q)$", "KL(q‖p)": r"min KL$(q\Vert p)$"}
 
 
 def latent_plane(model: Any, x: Tensor) -> Figure:
@@ -22,7 +36,7 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
         x: the observations whose posteriors are drawn, shape (m,), m ≤ 3.
     """
     figure, axes = plt.subplots(
-        2, 2, figsize=(6.6, 4.6), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
+        2, 2, figsize=(6.6, 3.9), width_ratios=[2.6, 1], height_ratios=[2.2, 1], sharex="col", sharey="row"
     )
     (plane, right), (below, empty) = axes
     empty.axis("off")
@@ -47,25 +61,96 @@ def latent_plane(model: Any, x: Tensor) -> Figure:
     return figure
 
 
-def letter_posteriors(x: Tensor, probs: list[Tensor], truth: Tensor, labels: list[str]) -> Figure:
-    """One row per observation: the image, and the posterior of each of its three letters with the true one marked.
+def letter_posteriors(
+    x: Tensor, probs: list[list[Tensor]], truth: Tensor, syllables: Tensor, names: list[str], *, top: int = 4
+) -> Figure:
+    """One row per observation: the image, and the most probable letters in each of the three places.
+
+    Below the bar of a letter stand its Roman transcription and the true syllable with that letter put in, its ink
+    vermilion where the true syllable has none, and blue where it lacks ink of the true one.
 
     Args:
-        x: flat images, shape (m, side²).
-        probs: for each letter the probabilities, shape (m, number of letters).
+        x: observed flat images, shape (m, side²).
+        probs: for each observation the probabilities of the letters in each place, of shapes (19,), (21,) and (28,).
         truth: indices of the true letters, shape (3,).
-        labels: one label per row.
+        syllables: all syllables in Unicode order, shape (11172, side²).
+        names: one label per row.
+        top: letters in each place.
     """
-    figure, axes = plt.subplots(len(x), 4, figsize=(7.4, 1.15 * len(x)), width_ratios=[1, 2, 2, 2.6], squeeze=False)
+    counts = [len(letters) for letters in ROMAN]
+    images = syllables.view(*counts, -1)
+    true = images[tuple(truth.tolist())]
+    figure, axes = plt.subplots(
+        2 * len(x), 4, figsize=(7.2, 1.5 * len(x)), width_ratios=[1, 1.5, 1.5, 1.5], height_ratios=[1, 0.42] * len(x)
+    )
     for place in range(3):
         axes[0, place + 1].set_title(rf"$p(z_{place + 1}\,|\,x)$")
-    for row, image, label, *letters in zip(axes, x, labels, *probs, strict=True):
-        draw_image(row[0], image)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-        for place, (axis, p) in enumerate(zip(row[1:], letters, strict=True)):
-            colours = [VERMILION if index == truth[place] else BLUE for index in range(len(p))]
-            axis.bar(range(len(p)), p, color=colours, width=0.8)
-            axis.set(ylim=(0, 1), yticks=[0, 1], xticks=[], xlim=(-1, len(p)))
+    for bars, below, image, name, letters in zip(axes[::2], axes[1::2], x, names, probs, strict=True):
+        draw_image(bars[0], image)
+        bars[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        below[0].axis("off")
+        for place, p in enumerate(letters):
+            axis, strip = bars[place + 1], below[place + 1]
+            order = p.argsort(descending=True, stable=True)[:top].tolist()
+            colours = [VERMILION if letter == truth[place] else BLUE for letter in order]
+            axis.bar(range(top), p[order].tolist(), color=colours, width=0.7)
+            axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.5, top - 0.5), xticks=[])
+            for position, letter in enumerate(order):
+                at = truth.tolist()
+                at[place] = letter
+                extent = (position - 0.46, position + 0.46, 0, 1)
+                picture = _differences(images[tuple(at)], true)
+                strip.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
+            strip.set(xlim=(-0.5, top - 0.5), ylim=(0, 1), yticks=[], xticks=range(top))
+            strip.set_xticklabels([ROMAN[place][letter] for letter in order], fontsize=11)
+            strip.tick_params(axis="x", length=0, pad=1)
+            strip.spines[:].set_visible(False)
+    return figure
+
+
+def _differences(x: Tensor, true: Tensor) -> Tensor:
+    """A flat image in RGB: grey where it agrees with the true one, vermilion and blue where ink was added and lost."""
+    side = math.isqrt(len(x))
+    ink = torch.stack([torch.tensor(to_rgb(colour)) for colour in ("black", VERMILION, BLUE)])
+    change = x - true
+    kind = torch.where(change > 0.3, 1, torch.where(change < -0.3, 2, 0))
+    depth = torch.where(kind == 2, true, x)[:, None]
+    return (1 - depth * (1 - ink[kind])).clamp(0, 1).view(side, side, 3)
+
+
+def bound_bars(
+    z: Tensor, density: Tensor, fits: dict[str, tuple[float, float]], bounds: list[float], evidence: float
+) -> Figure:
+    """A posterior with Gaussians fitted to it, and for each log p(x) split into the bound and the divergence, (1.20).
+
+    Args:
+        z: nodes, shape (m,).
+        density: p(z | x) on them, shape (m,).
+        fits: name → (mean, standard deviation) of each q.
+        bounds: the ELBO of each q.
+        evidence: log p(x).
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9), width_ratios=[1.35, 1])
+    colours = dict(zip(fits, (GREY, BLUE, VERMILION), strict=False))
+    left.fill_between(z, density, color=GREY, alpha=0.35, lw=0)
+    names = [rf"$q$: {FITS.get(name, name)}" for name in fits]
+    for (name, (mean, spread)), label in zip(fits.items(), names, strict=True):
+        q = torch.exp(-(((z - mean) / spread) ** 2) / 2) / (spread * math.sqrt(2 * math.pi))
+        left.plot(z, q, color=colours[name], ls="--" if name == "prior" else "-", label=label)
+    left.set(xlim=(-3, 3), ylim=(0, None), xlabel="$z$", yticks=[])
+    left.set_title(r"$p(z\,|\,x)$", color=GREY)
+    left.legend(fontsize=9, loc="upper right", handlelength=1.2, borderaxespad=0)
+    lowest = min(bounds) - 0.3 * (evidence - min(bounds))
+    for position, (name, bound) in enumerate(zip(fits, bounds, strict=True)):
+        right.bar(position, bound - lowest, bottom=lowest, color=SKY, width=0.62)
+        right.bar(position, evidence - bound, bottom=bound, color=ORANGE, width=0.62)
+        right.text(position, lowest + 0.1 * (evidence - lowest), r"$\mathcal{L}$", ha="center", va="center")
+        if evidence - bound > 0.12 * (evidence - lowest):
+            right.text(position, (bound + evidence) / 2, "KL", ha="center", va="center", fontsize=10)
+        right.plot([position - 0.31, position + 0.31], [bound, bound], color=colours[name], lw=2.4)
+    right.axhline(evidence, color=INK, lw=1)
+    right.set(xticks=range(len(fits)), ylim=(lowest, evidence + 0.12 * (evidence - lowest)), title=r"$\log p(x)$")
+    right.set_xticklabels([FITS.get(name, name) for name in fits], fontsize=9)
     return figure
 
 

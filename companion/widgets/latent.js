@@ -86,7 +86,7 @@ const LATENT_WORDS = {
   },
 };
 
-const latentTemplate = (t) => `
+const latentTemplate = (t, sampling) => `
   <style>
     .joint { fill: none; stroke: currentColor; stroke-opacity: 0.55; stroke-width: 1.25; }
     .frame { fill: transparent; cursor: crosshair; }
@@ -112,7 +112,7 @@ const latentTemplate = (t) => `
       <rect class="frame"/>
       <g class="handle" role="slider" tabindex="0" aria-orientation="vertical" aria-label="${t.x}"
          aria-valuemin="${-WIDEST.x}" aria-valuemax="${WIDEST.x}">
-        <rect class="hit" height="44" y="-22"/><line class="observed"/><circle class="estimate" r="4"/><circle class="ring" r="12"/><circle class="knob" r="8"/>
+        <rect class="hit" height="44" y="-22"/><line class="observed"/>${sampling ? '<circle class="estimate" r="4"/>' : ""}<circle class="ring" r="12"/><circle class="knob" r="8"/>
       </g>
       <path class="draws"/>
       <g class="labels">
@@ -128,19 +128,19 @@ const latentTemplate = (t) => `
   <div class="values">
     <span class="value"><span class="math i">x</span><span class="number" id="x-number"></span></span>
     <span class="value blue"><span class="math">log <i>p</i>(<i>x</i>)</span><span class="number" id="exact"></span></span>
-    <span class="value green"><span class="math">log <i>p̂</i>(<i>x</i>)</span><span class="number" id="estimate"></span></span>
+    ${sampling ? `<span class="value green"><span class="math">log <i>p̂</i>(<i>x</i>)</span><span class="number" id="estimate"></span></span>
     <span class="value green"><abbr title="${t.ess}">ESS</abbr><span class="number" id="ess"></span>
-      <span class="bar"><div></div></span></span>
+      <span class="bar"><div></div></span></span>` : ""}
   </div>
   <div class="controls">
     ${slider("b", "<i>b</i>", t.b, 0, 2, 0.05)}
     ${slider("sigma", "<i>σ</i>", t.sigma, 0.1, 1, 0.01)}
-    ${slider("k", "<i>k</i>", t.k, 0, 8, 1)}
+    ${sampling ? `${slider("k", "<i>k</i>", t.k, 0, 8, 1)}
     <div class="control"><span class="math"><i>z</i><sub><i>i</i></sub> ∼</span>
       <span class="choice" role="radiogroup" aria-label="${t.proposal}">
         <button role="radio" id="prior" aria-label="${t.prior}" class="math"><i>p</i>(<i>z</i>)</button>
         <button role="radio" id="gaussian" aria-label="${t.gaussian}" class="math"><i>q</i>(<i>z</i>)</button>
-      </span></div>
+      </span></div>` : ""}
   </div>`;
 
 /** Where the panels lie, in pixels, and the maps from values to pixels. */
@@ -179,7 +179,8 @@ function paintJoint(canvas, box, { b, sigma }, colour) {
 
 function buildLatent(model, root, signal) {
   const t = dictionary(LATENT_WORDS, model.get("lang"));
-  root.innerHTML += latentTemplate(t);
+  const sampling = model.get("sampling") !== false;
+  root.innerHTML += latentTemplate(t, sampling);
   const $ = (selector) => root.querySelector(selector);
   const [svg, handle, frame] = [$("svg"), $(".handle"), $(".frame")];
   const put = (selector, attributes) => Object.entries(attributes).forEach(([name, value]) => $(selector).setAttribute(name, value));
@@ -197,8 +198,8 @@ function buildLatent(model, root, signal) {
 
   for (const name of ["b", "sigma"])
     $(`#${name}`).addEventListener("input", (event) => save(model, { [name]: Number(event.target.value) }), { signal });
-  $("#k").addEventListener("input", (event) => save(model, { k: 2 ** event.target.value }), { signal });
-  const choices = ["prior", "gaussian"];
+  const choices = sampling ? ["prior", "gaussian"] : [];
+  if (sampling) $("#k").addEventListener("input", (event) => save(model, { k: 2 ** event.target.value }), { signal });
   for (const name of choices) {
     const [button, other] = [$(`#${name}`), $(`#${choices.find((choice) => choice !== name)}`)];
     button.addEventListener("click", () => save(model, { proposal: name }), { signal });
@@ -250,26 +251,30 @@ function buildLatent(model, root, signal) {
     put(".posterior", { d: under((i) => exact.density[i]) });
     put(".proposal", { d: proposal === "prior" ? "" : under((i) => Math.exp(logNormal(Z[i], from.mean, from.sd))) });
     put(".labels .qz", { visibility: proposal === "prior" ? "hidden" : "visible" });
-    const shown = estimate.z.map((z, i) => [z, estimate.weights[i]]).filter(([z]) => Math.abs(z) <= WIDEST.z);
-    put(".rug", { d: shown.map(([z]) => `M${X(z).toFixed(1)} ${bottom}v6`).join("") });
-    put(".draws", { d: shown.map(([z, weight]) => disc(X(z), Y(x), Math.max(32 * Math.sqrt(weight), 0.6))).join("") });
+    if (sampling) {
+      const shown = estimate.z.map((z, i) => [z, estimate.weights[i]]).filter(([z]) => Math.abs(z) <= WIDEST.z);
+      put(".rug", { d: shown.map(([z]) => `M${X(z).toFixed(1)} ${bottom}v6`).join("") });
+      put(".draws", { d: shown.map(([z, weight]) => disc(X(z), Y(x), Math.max(32 * Math.sqrt(weight), 0.6))).join("") });
+      put(".estimate", { cx: right + 8 + Math.min(scale * Math.exp(estimate.logEstimate), box.margin - 13) });
+    }
 
     put(".observed", { x1: left, x2: right + 8 + scale * Math.exp(exact.logMarginal) });
-    put(".estimate", { cx: right + 8 + Math.min(scale * Math.exp(estimate.logEstimate), box.margin - 13) });
     put(".handle", { transform: `translate(0 ${Y(x)})`, "aria-valuenow": x, "aria-valuetext": `x = ${show(x)}, log p(x) = ${show(exact.logMarginal)}` });
     const write = (id, text) => ($(`#${id}`).textContent = text);
     write("x-number", show(x));
     write("exact", show(exact.logMarginal, 3));
-    write("estimate", show(estimate.logEstimate, 3));
-    write("ess", `${show(estimate.ess, 1)} / ${k}`);
-    $(".bar > div").style.width = `${(100 * estimate.ess) / k}%`;
     Object.assign($("#b"), { value: b });
     Object.assign($("#sigma"), { value: sigma });
-    Object.assign($("#k"), { value: Math.log2(k) });
-    put("#k", { "aria-valuetext": k });
+    if (sampling) {
+      write("estimate", show(estimate.logEstimate, 3));
+      write("ess", `${show(estimate.ess, 1)} / ${k}`);
+      $(".bar > div").style.width = `${(100 * estimate.ess) / k}%`;
+      Object.assign($("#k"), { value: Math.log2(k) });
+      put("#k", { "aria-valuetext": k });
+      write("k-number", k);
+    }
     write("b-number", show(b));
     write("sigma-number", show(sigma));
-    write("k-number", k);
     for (const name of choices) put(`#${name}`, { "aria-checked": proposal === name, tabindex: proposal === name ? 0 : -1 });
     Object.assign(host.dataset, {
       b, sigma, x, k, proposal,
