@@ -90,8 +90,8 @@ def read(chapter: str, directory: Path = CHAPTERS) -> nbformat.NotebookNode:
 def figures(directory: Path = CHAPTERS) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Numbers of the figures: those of each page, in order, and {name: number} of those that the text refers to.
 
-    A figure is a code cell with a `caption`, and has a name if it has a `figure`. The pages of one chapter (03-…, 03b-…)
-    count on.
+    A figure is a code cell with a `caption`, and has a name if it has a `figure`. The pages of one chapter, 03-… and
+    03b-…, count on.
     """
     pages: dict[str, list[str]] = {}
     names: dict[str, str] = {}

@@ -352,6 +352,51 @@ def test_each_edition_gets_its_words_and_the_shared_formula(sources: Path) -> No
         assert cells_of(path, "code")[1].metadata.mystnb.image.alt == alt
 
 
+def captioned(name: str = "") -> str:
+    called = f"figure: {name}\n" if name else ""
+    return f"---\ntags: [hide-input]\n{called}caption: {{ko: 곡선 $p$, en: the curve $p$}}\n---\nprint(1)"
+
+
+def test_figures_are_numbered_through_all_pages_of_a_chapter(sources: Path) -> None:
+    write_chapter(sources, "01-a", captioned(), captioned("curve"))
+    write_chapter(sources, "01b-a", captioned())
+    write_chapter(sources, "02-b", captioned())
+    path = sources / "02-b.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("# One", "# One\n\nSee [[curve]]."), encoding="utf-8")
+    for chapter in ("01-a", "01b-a", "02-b"):
+        notebooks.build(chapter, directory=sources)
+    captions = {
+        chapter: [cell.source for cell in cells_of(sources.parent / "en" / f"{chapter}.ipynb", "markdown")][1:]
+        for chapter in ("01-a", "01b-a", "02-b")
+    }
+    assert captions == {
+        "01-a": ["**Figure 1.1.** the curve $p$", "**Figure 1.2.** the curve $p$"],
+        "01b-a": ["**Figure 1.3.** the curve $p$"],
+        "02-b": ["**Figure 2.1.** the curve $p$"],
+    }
+    last = cells_of(sources.parent / "ko" / "02-b.ipynb", "markdown")
+    assert last[-1].source == "**그림 2.1.** 곡선 $p$"
+    assert cells_of(sources.parent / "en" / "02-b.ipynb", "markdown")[0].source == "# One\n\nSee Figure 1.2."
+
+
+def test_a_figure_nobody_knows_or_two_of_one_name_are_refused(sources: Path) -> None:
+    write_chapter(sources, "01-a", captioned("curve"), captioned("curve"))
+    with pytest.raises(notebooks.ChapterError, match="two figures are called curve"):
+        notebooks.build("01-a", directory=sources)
+    (sources / "01-a.md").write_text(HEADER + PAIR.replace("One", "One [[curve]]"), encoding="utf-8")
+    with pytest.raises(notebooks.ChapterError, match=r"01-a\.md: no figure is called curve"):
+        notebooks.build("01-a", directory=sources)
+
+
+def test_reading_time_is_the_same_in_both_editions(sources: Path) -> None:
+    english = "# One\n\n[[minutes]] min" + " word" * 1193
+    long = PAIR.replace("# 하나", "# 하나\n\n[[minutes]]분").replace("# One", english)
+    (sources / "01-a.md").write_text(HEADER + long + "\n+++\n\n$$x \\tag{1.1}$$\n" * 7, encoding="utf-8")
+    notebooks.build("01-a", directory=sources)
+    for lang, text in (("ko", "15분"), ("en", "15 min")):
+        assert text in (sources.parent / lang / "01-a.md").read_text(encoding="utf-8")
+
+
 def test_inserting_a_cell_keeps_the_ids_of_the_others(sources: Path) -> None:
     write_chapter(sources, "01-a", "print(1)", "print(2)", "print(1)")
     notebooks.build("01-a", directory=sources)

@@ -258,8 +258,8 @@ $$"""
 WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
 TABLE = "| Name | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n"
 SECOND = {
-    "ko": f"# 둘째 쪽\n\n앞의 식 (1.1)을 다시 본다. 오차가 10 nat다.\n\n{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
-    "en": f"# A second page\n\nBack to (1.1) once more.\n\n{TABLE}",
+    "ko": f"# 둘째 쪽\n\n앞의 식 (1.1)과 그림 1.1. 오차가 10 nat다.\n\n{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
+    "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9.\n\n{TABLE}",
 }
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
 LIST = {"ko": "# 공식", "en": "# Formulas"}
@@ -297,11 +297,12 @@ def write_book(root: Path) -> None:
                 "plt.plot(x)",
                 metadata={
                     "tags": ["hide-input"],
-                    "mystnb": {"image": {"alt": "흰 그림 white"}, "figure": {"caption": "$p(x)$"}},
+                    "mystnb": {"image": {"alt": "흰 그림 white"}},
                 },
                 execution_count=2,
                 outputs=[nbformat.v4.new_output("display_data", image)],
             ),
+            nbformat.v4.new_markdown_cell({"ko": "**그림 1.1.** $p(x)$", "en": "**Figure 1.1.** $p(x)$"}[lang]),
             nbformat.v4.new_code_cell(
                 "Scale()", execution_count=3, outputs=[nbformat.v4.new_output("display_data", view)] * 2
             ),
@@ -349,6 +350,14 @@ def test_a_formula_shows_its_number_once_and_its_tests(small: Path) -> None:
     assert "test_one" in first["title"]
     assert many["href"].endswith("tests/test_many.py#L4")
     assert rest["href"] == "equations.html#eq-1-2"
+
+
+def test_a_caption_can_be_referred_to(small: Path) -> None:
+    for lang in LANGUAGES:
+        page = Page(small / lang / "01-a.html")
+        assert [caption["id"] for caption in page.having("figure-caption")] == ["figure-1-1"]
+        links = Page(small / lang / "second.html").having("figure-link")
+        assert [link["href"] for link in links] == ["01-a.html#figure-1-1"]
 
 
 def test_call_outs_and_hidden_cells_speak_the_language(small: Path) -> None:
