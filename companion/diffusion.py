@@ -286,8 +286,8 @@ class Sampler:
 class DDPM(Sampler):
     """Ancestral sampling, x_s ~ q(x_s | x_t, x̂_0), (5.17) (Ho, Jain & Abbeel 2020).
 
-    The true variance of x_s given x_t, (5.80), lies between the two of that paper if the data have at most variance 1
-    in every direction and α² + σ² = 1: the lower is right for a single point, the upper for N(0, I).
+    The true variance of x_s given x_t, (5.80), lies on average between the two of that paper if the data have at most
+    variance 1 in every direction and α² + σ² = 1: the lower is right for a single point, the upper for N(0, I).
 
     Args:
         steps: number of steps.
