@@ -309,7 +309,7 @@ class DDPM(Sampler):
         q = model.q_posterior(x_t, x_0, s, t)
         std = q.stddev
         if self.variance == "upper" and s > 0:
-            sigma_s, sigma_t = (_alpha_sigma(model, time, x_t)[1] for time in (s, t))
+            sigma_s, sigma_t = (_alpha_sigma(model, u, x_t)[1] for u in (s, t))
             std = std * sigma_t / sigma_s  # σ_{t|s}
         return q.mean + std * randn(x_t.shape, x_t, generator)
 
