@@ -74,8 +74,9 @@ class Linear(Schedule):
     """α² = exp(−t/10 − 9.95 t²), σ² = 1 − α²: DDPM's βᵢ, which rise linearly, with infinitely many steps.
 
     Ho, Jain & Abbeel (2020). σ' is infinite at t = 0: the velocity's expected loss is infinite, so `Diffusion` refuses
-    it, and `Heun` loses its second order even with an exact denoiser. Let a network predict the data; or the noise,
-    and then give the sampler `clip`, as x̂_0 = (x_t − σ ε̂)/α magnifies its errors, 152 times at t = 1.
+    it, and `Heun` with evenly spaced times loses its second order even with an exact denoiser; `edm_times` give it
+    back. Let a network predict the data; or the noise, and then give the sampler `clip`, as x̂_0 = (x_t − σ ε̂)/α
+    magnifies its errors, 152 times at t = 1.
     """
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -283,11 +284,34 @@ class Sampler:
 
 @dataclass(frozen=True)
 class DDPM(Sampler):
-    """Ancestral sampling, x_s ~ q(x_s | x_t, x̂_0), (5.17) (Ho, Jain & Abbeel 2020)."""
+    """Ancestral sampling, x_s ~ q(x_s | x_t, x̂_0), (5.17) (Ho, Jain & Abbeel 2020).
+
+    The true variance of x_s given x_t, (5.80), lies on average between the two of that paper if the data have at most
+    variance 1 in every direction and α² + σ² = 1: the lower is right for a single point, the upper for N(0, I).
+
+    Args:
+        steps: number of steps.
+        variance: "lower", that of q(x_s | x_t, x_0), (5.8); or "upper", σ²_{t|s} of (5.3), DDPM's β, with no noise in
+            the last step.
+
+    Raises:
+        ValueError: if there is no such variance.
+    """
+
+    variance: str = "lower"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variance not in ("lower", "upper"):
+            raise ValueError(f'variance must be "lower" or "upper", got {self.variance!r}')
 
     def step(self, model, predict, x_t, x_0, eps, s, t, generator) -> Tensor:
         q = model.q_posterior(x_t, x_0, s, t)
-        return q.mean + q.stddev * randn(x_t.shape, x_t, generator)
+        std = q.stddev
+        if self.variance == "upper" and s > 0:
+            sigma_s, sigma_t = (_alpha_sigma(model, u, x_t)[1] for u in (s, t))
+            std = std * sigma_t / sigma_s  # σ_{t|s}
+        return q.mean + std * randn(x_t.shape, x_t, generator)
 
 
 @dataclass(frozen=True)
@@ -336,6 +360,28 @@ class Heun(Sampler):
         x_0_s, eps_s = predict(x_s, s)
         d_alpha, d_sigma = alpha_s - alpha_t, sigma_s - sigma_t
         return x_t + d_alpha * (x_0 + x_0_s) / 2 + d_sigma * (eps + eps_s) / 2
+
+
+def edm_times(
+    steps: int, schedule: str | Schedule, *, smallest: float = 0.002, largest: float = 80.0, rho: float = 7.0
+) -> tuple[float, ...]:
+    """Times for a `Sampler`, closer together where there is little noise: even in (σ/α)^(1/ρ), (5.85).
+
+    The first is 1, the last 0, and the others have the σ/α of Karras et al., "Elucidating the Design Space of
+    Diffusion-Based Generative Models" (2022).
+
+    Args:
+        steps: number of steps, at least 2.
+        schedule: that of the model.
+        smallest, largest: σ/α at the last time before 0, and where the sequence starts; the start itself is moved to 1.
+        rho: ρ; the larger, the closer together are the last times.
+    """
+    check_int("steps", steps, 2)
+    low, high = (check_number(name, value) for name, value in (("smallest", smallest), ("largest", largest)))
+    ends = torch.tensor([high, low], dtype=torch.float64, device="cpu") ** (1 / check_number("rho", rho))
+    share = torch.arange(steps, dtype=torch.float64, device="cpu") / (steps - 1)
+    noise = (ends[0] + share * (ends[1] - ends[0])) ** rho
+    return (1.0, *find_schedule(schedule).time(-2 * noise.log())[1:].tolist(), 0.0)
 
 
 def _alpha_sigma(model: Diffusion, t: float, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -452,14 +498,14 @@ class Diffusion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε̂, the predictions of the network, both of shape (n, …).
 
-        With labels, the network predicts (1 − w) · without them + w · with them, (5.27): classifier-free guidance.
-        Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022).
+        With labels, the network predicts (1 − ω) · without them + ω · with them, (5.27): classifier-free guidance.
+        Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), whose w is ω − 1.
 
         Args:
             x_t: noisy data, shape (n, …).
             t: times in (0, 1], shape (n,) or a number, checked as in `q_sample`.
             labels: integers, shape (n, k) or (k,), −1 for any. Their values are not looked at on a GPU.
-            guidance: w; 0 ignores the labels, 1 obeys them, more insists on them.
+            guidance: ω; 0 ignores the labels, 1 obeys them, more insists on them.
         """
         t = _column(t, x_t)
         self._check_type(x_t)
@@ -581,6 +627,76 @@ class Diffusion(nn.Module):
         """
         reconstruction, kl, prior = self.elbo_terms(x, steps, labels=labels, generator=generator)
         return reconstruction - kl.sum(1) - prior
+
+    # The density
+
+    @evaluation
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        steps: int = 100,
+        *,
+        labels: Tensor | None = None,
+        guidance: float = 1.0,
+        probes: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """log p(x) of what the probability-flow ODE makes of noise, by (5.83), in nats, shape (n,).
+
+        The ODE carries α x, where σ/α is `resolution`, forwards to the noise at t = 1, whose density is known; on the
+        way the divergence of the velocity is added up, both by the trapezoidal rule as in `Heun`. This is the density
+        of what `Heun` draws, and not the one that `elbo` bounds, which is that of `DDPM`'s chain. With the best
+        denoiser it is that of the data, with noise of deviation `resolution`. Song et al., "Score-Based Generative
+        Modeling through Stochastic Differential Equations" (2021).
+
+        Args:
+            x: data, shape (n, …).
+            steps: number of steps, evenly spaced in log SNR; there are steps + 1 predictions.
+            labels, guidance: as in `predict`.
+            probes: number of random signs e by which Hutchinson's eᵀ(∂x̂_0/∂x)e estimates the divergence; by default it
+                is exact, which takes d derivatives at each time. The estimate of log p(x) is unbiased but for `steps`.
+            generator: source of the random signs.
+        """
+        check_rows(self, x, labels)
+        check_int("steps", steps)
+        if probes is not None:
+            shape = (check_int("probes", probes), *x.shape)
+            probes = randn(shape, x, generator).sign()
+        times = self.schedule.time(torch.linspace(*self._log_snr_range(), steps + 1, dtype=x.dtype, device=x.device))
+        times[-1] = 1
+        alphas, sigmas = self.schedule.alpha(times), self.schedule.sigma(times)
+
+        def slopes(x_t: Tensor, i: int) -> tuple[Tensor, ...]:
+            """x̂_0, ε̂, and the divergence of each."""
+            x_0, eps, trace = self._divergence(x_t, times[i], labels, guidance, probes)
+            return x_0, eps, trace, (self.dim - alphas[i] * trace) / sigmas[i]
+
+        x_t, log_volume = alphas[0] * x, self.dim * alphas[0].log().expand(len(x))
+        here = slopes(x_t, 0)
+        for i in range(1, steps + 1):
+            d_alpha, d_sigma = alphas[i] - alphas[i - 1], sigmas[i] - sigmas[i - 1]
+            there = slopes(x_t + d_alpha * here[0] + d_sigma * here[1], i)
+            x_0, eps, of_data, of_noise = ((a + b) / 2 for a, b in zip(here, there, strict=True))
+            x_t = x_t + d_alpha * x_0 + d_sigma * eps
+            log_volume = log_volume + d_alpha * of_data + d_sigma * of_noise
+            here = slopes(x_t, i) if i < steps else there
+        return self.prior().log_prob(x_t) + log_volume
+
+    def _divergence(
+        self, x_t: Tensor, t: Tensor, labels: Tensor | None, guidance: float, probes: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x̂_0, ε̂, and Σⱼ ∂x̂_0ⱼ/∂x_tⱼ, shape (n,), exact or estimated by random signs."""
+        with torch.enable_grad():
+            x_t = x_t.detach().requires_grad_()
+            x_0, eps = self.predict(x_t, t, labels, guidance)
+            if not x_0.requires_grad:
+                return x_0, eps.detach(), x_t.new_zeros(len(x_t))
+            flat, trace = x_0.flatten(1), 0
+            for e in torch.eye(self.dim).to(x_t) if probes is None else probes.flatten(2):
+                (slope,) = torch.autograd.grad((flat * e).sum(), x_t, retain_graph=True, materialize_grads=True)
+                trace = trace + (slope.flatten(1) * e).sum(1)
+        return x_0.detach(), eps.detach(), trace if probes is None else trace / len(probes)
 
     def _log_snr_range(self) -> tuple[float, float]:
         return min(-2 * math.log(self.resolution), self._first), self._last
@@ -741,12 +857,12 @@ class GaussianDenoiser(nn.Module):
 
 
 class EmpiricalDenoiser(nn.Module):
-    """E[x_0 | x_t] for a finite data set, Σᵢ wᵢxᵢ with w = softmax(−|x_t − αxᵢ|²/2σ²), (5.25), for predict="data".
+    """E[x_0 | x_t] for a finite data set, Σₙ rₙxₙ with r = softmax(−|x_t − αxₙ|²/2σ²), (5.25), for predict="data".
 
     This is what a network that minimises the loss on these data perfectly would learn: it only copies.
 
     Args:
-        x: the data, shape (m, d).
+        x: the data, shape (N, d).
         schedule: that of the diffusion.
     """
 
