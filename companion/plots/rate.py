@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREY, INK, VERMILION, arrow, node
+from companion.plots import BLUE, GREY, VERMILION, arrow, node
 
 
 def narrow_codes(mean: Tensor, widths: list[float], gaps: list[float]) -> Figure:
@@ -31,45 +31,30 @@ def narrow_codes(mean: Tensor, widths: list[float], gaps: list[float]) -> Figure
     return figure
 
 
-def sigma_sweep(
-    sigma2: list[float], rebuilt: list[float], drawn: list[float], rate: list[float], most: float
-) -> Figure:
-    """Legible shares (left) and the rate with a dashed line at `most` (right) against σ², on a logarithmic axis."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6))
-    left.plot(sigma2, rebuilt, "o-", color=BLUE, label=r"$g(m(x))$")
-    left.plot(sigma2, drawn, "s-", color=VERMILION, label=r"$g(z),\ z \sim p(z)$")
-    left.set(xscale="log", xlabel=r"$\sigma^2$", ylim=(-0.02, 1.02))
-    left.legend(fontsize=11)
-    right.plot(sigma2, rate, "o-", color=INK)
-    right.axhline(most, color=GREY, lw=1, ls="--")
-    right.set(xscale="log", xlabel=r"$\sigma^2$", ylim=(0, None), title="$R$")
+def sigma_sweep(sigma2: list[float], rebuilt: list[float], drawn: list[float]) -> Figure:
+    """Legible shares of reconstructions (left) and of draws from the prior (right) against σ², each to its scale."""
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 2.6))
+    titles = r"$g_\theta(m_\phi(x))$", r"$g_\theta(z),\ z \sim p(z)$"
+    for axis, shares, colour, title in zip(axes, (rebuilt, drawn), (BLUE, VERMILION), titles, strict=True):
+        axis.plot(sigma2, shares, "o-", color=colour)
+        axis.set(xscale="log", xlabel=r"$\sigma^2$", ylim=(0, 1.15 * max(shares)), title=title)
     return figure
 
 
 def hierarchy() -> Figure:
     """A VAE with two levels of z: solid arrows generate, dashed ones infer."""
-    figure, axis = plt.subplots(figsize=(5.4, 1.7))
-    axis.set(xlim=(0, 6.4), ylim=(0, 2), aspect="equal")
+    figure, axis = plt.subplots(figsize=(5.4, 2.0))
+    axis.set(xlim=(0.3, 6.1), ylim=(0.1, 2.4), aspect="equal")
     axis.axis("off")
     for x, label in ((0.7, "$z_2$"), (3.2, "$z_1$"), (5.7, "$x$")):
         node(axis, x, 1, label, observed=label == "$x$")
     for x, label in ((0.7, r"$p(z_1\,|\,z_2)$"), (3.2, r"$p(x\,|\,z_1)$")):
-        arrow(axis, (x + 0.27, 1), (x + 2.23, 1))
+        arrow(axis, (x + 0.27, 1.06), (x + 2.23, 1.06))
         axis.text(x + 1.25, 1.2, label, ha="center")
-    arrow(axis, (5.55, 0.77), (3.42, 0.83), dashed=True)
-    arrow(axis, (0.92, 0.83), (2.98, 0.83), dashed=True)
-    axis.text(2.0, 0.32, r"$q(z_1\,|\,z_2,x)$", ha="center")
-    axis.annotate(
-        "",
-        (0.7, 1.28),
-        (5.7, 1.28),
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": VERMILION,
-            "lw": 1.4,
-            "ls": (0, (4, 2)),
-            "connectionstyle": "arc3,rad=0.22",
-        },
-    )
-    axis.text(3.2, 1.75, r"$q(z_2\,|\,x)$", ha="center")
+    arrow(axis, (5.46, 0.87), (3.44, 0.87), dashed=True)
+    arrow(axis, (0.94, 0.87), (2.96, 0.87), dashed=True)
+    axis.text(3.2, 0.4, r"$q(z_1\,|\,z_2,x)$", ha="center")
+    line = {"arrowstyle": "-|>", "color": VERMILION, "lw": 1.4, "ls": (0, (4, 2)), "connectionstyle": "arc3,rad=0.2"}
+    axis.annotate("", (0.7, 1.28), (5.7, 1.28), arrowprops=line)
+    axis.text(3.2, 2.0, r"$q(z_2\,|\,x)$", ha="center")
     return figure
