@@ -161,8 +161,8 @@ def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure
         letters: whether rows and columns are the 19 initials and 21 vowels; then they are named.
     """
     figure, axis = plt.subplots(figsize=(5.6, 4.3) if letters else (4.6, 3.5))
-    shades = LinearSegmentedColormap.from_list("counts", plt.get_cmap("Blues")(torch.linspace(0.25, 1, 64)))
-    shades.set_under("white")
+    shades = LinearSegmentedColormap.from_list("counts", plt.get_cmap("Blues")(torch.linspace(0.25, 1, 64).numpy()))
+    shades = shades.with_extremes(under="white")
     picture = axis.imshow(counts.numpy(), cmap=shades, vmin=0.5, aspect="auto")
     for index in marked.tolist():
         row, column = divmod(index, counts.shape[1])
