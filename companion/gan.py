@@ -142,11 +142,11 @@ class GAN(nn.Module):
     Batch normalisation in D sees real and generated x in separate batches (Radford, Metz & Chintala 2016).
 
     Args:
-        generator: maps z, shape (n, q), and labels, if there are any, to samples, shape (n, …).
+        generator: maps z, shape (n, d_z), and labels, if there are any, to samples, shape (n, …).
         discriminator: maps x, shape (n, …), and labels, if there are any, to one logit each, shape (n, 1) or (n,); for
             "wasserstein" this is the critic. With a penalty it is to be without batch normalisation, which makes the
             logit of one x depend on the others.
-        latent_dim: q.
+        latent_dim: d_z, entries of z.
         loss: what the players minimise.
             "minimax": D's cross entropy, −V of (4.5), and E[log(1 − D(G(z)))] for G (Goodfellow et al. 2014).
             "non-saturating": D's cross entropy, and −E[log D(G(z))] for G.
@@ -154,13 +154,13 @@ class GAN(nn.Module):
             (Gulrajani et al. 2017).
             "relativistic": (4.26), −E[log sigmoid(a(x) − a(G(z)))] and its mirror image for G, with penalties R₁ and
             R₂, (4.27) (Huang et al., "The GAN is dead; long live the GAN!" (2024)).
-        penalty: weight of the penalty in D's loss, γ or λ; 0 for none. By default 10 for "wasserstein", 0.1 for
+        penalty: weight of the penalty in D's loss, γ; 0 for none. By default 10 for "wasserstein", 0.1 for
             "relativistic", 0 for the others.
         at: where the slope of D's logit is penalised. By default "between" for "wasserstein", "both" for the others.
             "real": γ/2 R₁, (4.27), as in (4.22) (Mescheder, Geiger & Nowozin 2018).
             "fake": γ/2 R₂.
             "both": γ/2 (R₁ + R₂).
-            "between": λE[(|∇a| − 1)²] at random interpolates, (4.18).
+            "between": γE[(|∇a| − 1)²] at random interpolates, (4.18).
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
@@ -207,7 +207,7 @@ class GAN(nn.Module):
         return Independent(Normal(self._origin, torch.ones_like(self._origin)), 1)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x = G(z), (4.1), for each row of z, shape (n, q), and of labels, shape (n, k), in evaluation mode."""
+        """x = G(z), (4.1), for each row of z, shape (n, d_z), and of labels, shape (n, k), in evaluation mode."""
         check_alike("z", z, self._origin, "the model")
         with evaluating(self):
             return self._G(z, _find_labels("generator", self.generator, labels, z))
@@ -304,7 +304,7 @@ class GAN(nn.Module):
             _check_range(x, self.generator)
 
     def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws from p(z), shape (n, q)."""
+        """n draws from p(z), shape (n, d_z)."""
         return randn((n, self.latent_dim), self._origin, generator)
 
     def _G(self, z: Tensor, labels: Tensor | None) -> Tensor:

@@ -4,19 +4,22 @@ import math
 import re
 from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import pytest
 import scipy.integrate
 import scipy.stats
 import torch
 from benchmarks import mode_run
+from matplotlib.collections import LineCollection
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal, Uniform
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from companion import gan
-from companion.data import hangul
+from companion.data import hangul, ring_modes
 from companion.gan import GAN
 from companion.nets import mlp
+from companion.plots import gan as plots
 from companion.source import show_source
 from companion.training import Objective, fit
 
@@ -1011,7 +1014,7 @@ def test_the_players_may_learn_at_different_rates():
 
 @pytest.mark.slow
 def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
-    """A tenth of the training that `make bench` gives it; the full one reaches 97 % within three deviations."""
+    """A tenth of the training that `make bench` gives it, from one seed; chapter 4 tells penalty and pairs apart."""
     score = mode_run("ring", "relativistic", seed=0, steps=800)[0]
     assert score.captured == 8
     assert score.high_quality > 0.5
@@ -1064,3 +1067,35 @@ def test_players_must_be_modules_that_fit():
         fit(GAN(mlp(2, 2), mlp(3, 1), 2), torch.randn(9, 2), steps=1, progress=False)
     with pytest.raises(TypeError, match=r"x must be a torch.Tensor, not ndarray"):
         small().discriminator_loss(torch.randn(9, 2).numpy())
+
+
+# --- figures of chapter 4 --------------------------------------------------------------------------------------------
+
+
+def test_bars_of_a_landscape_are_the_shares_of_the_modes_and_the_line_is_one_half():
+    figure, axis = plt.subplots()
+    line = torch.linspace(-2, 2, 41)
+    modes = ring_modes(4)
+    made = torch.cat([modes[:1].expand(60, 2), modes[1:2].expand(30, 2), modes[2:3].expand(10, 2)])
+    logit = 3 * (line - 0.5)[:, None].expand(41, 41)  # real above x₂ = ½
+    plots.landscape(axis, logit, 2.0, made[:0], made, modes=modes)
+    (bars,) = (c for c in axis.collections if isinstance(c, LineCollection) and len(c.get_segments()) == 4)
+    start, end = torch.stack([torch.from_numpy(ends) for ends in bars.get_segments()]).unbind(1)
+    assert torch.allclose((end - start).norm(dim=1), 0.8 * torch.tensor([0.6, 0.3, 0.1, 0.0]).double().clamp(max=0.75))
+    assert torch.allclose(nn.functional.normalize(start, dim=1), modes.double(), atol=1e-6)
+    (circle,) = axis.patches
+    assert circle.radius == pytest.approx(1.3)
+    (border,) = (c for c in axis.collections if c is not bars)
+    heights = torch.tensor(border.get_paths()[0].vertices[:, 1])
+    assert (heights - 0.5).abs().max() < 0.06
+    plt.close(figure)
+
+
+def test_a_table_of_syllables_names_its_letters():
+    axis = plots.coverage(torch.eye(19, 21), torch.tensor([9]), letters=True).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()][::9] == ["g", "s", "h"]
+    assert [label.get_text() for label in axis.get_xticklabels()][::10] == ["a", "wae", "i"]
+    image = axis.images[0]
+    assert tuple(image.cmap(float(image.norm(0.0))))[:3] == (1.0, 1.0, 1.0)
+    assert min(image.cmap(float(image.norm(1.0)))[:3]) < 0.9
+    plt.close(axis.figure)

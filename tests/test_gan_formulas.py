@@ -27,7 +27,7 @@ from companion.gan import (
     zero_centred_penalty,
 )
 from companion.latent import NonlinearGaussian
-from companion.metrics import mode_score, wasserstein_1d
+from companion.metrics import frechet_distance, gaussian_frechet, mode_score, wasserstein_1d
 
 LOG_2 = math.log(2)
 
@@ -310,6 +310,41 @@ def test_the_divergence_of_shifted_uniforms(t: float) -> None:
     assert jsd == pytest.approx(min(abs(t), 1) * LOG_2, abs=1e-3)
 
 
+G_OF = {  # a convex g, its slope and its conjugate
+    "KL": (lambda u: u * np.log(u), lambda u: np.log(u) + 1, lambda t: np.exp(t - 1)),
+    "GAN": (
+        lambda u: u * np.log(u) - (u + 1) * np.log(u + 1),
+        lambda u: np.log(u / (u + 1)),
+        lambda t: -np.log(1 - np.exp(t)),
+    ),
+    "chi squared": (lambda u: (u - 1) ** 2, lambda u: 2 * (u - 1), lambda t: t + t**2 / 4),
+}
+
+
+@pytest.mark.equation("4.60")
+@pytest.mark.parametrize("name", G_OF)
+def test_every_convex_function_has_a_game_whose_value_is_its_divergence(name: str) -> None:
+    """On five values, the best f is found by a search that knows neither g nor its slope, only the conjugate."""
+    g, slope, conjugate = G_OF[name]
+    p, q = (uniform(5, seed=seed).numpy() + 0.1 for seed in (31, 32))
+    p, q = p / p.sum(), q / q.sum()
+    divergence = float((q * g(p / q)).sum())
+    known = {
+        "KL": stats.entropy(p, q),
+        "GAN": stats.entropy(p, (p + q) / 2) + stats.entropy(q, (p + q) / 2) - math.log(4),
+        "chi squared": float(((p - q) ** 2 / q).sum()),
+    }
+    assert divergence == pytest.approx(known[name], rel=1e-9)
+    start = slope(np.full(5, 1.0)) - 0.1
+    found = optimize.minimize(lambda f: -(p * f - q * conjugate(f)).sum(), start, method="Nelder-Mead", tol=1e-12)
+    found = optimize.minimize(lambda f: -(p * f - q * conjugate(f)).sum(), found.x, method="Nelder-Mead", tol=1e-12)
+    assert -found.fun == pytest.approx(divergence, abs=1e-7)
+    assert found.x == pytest.approx(slope(p / q), abs=1e-3)
+    t = np.linspace(-1.5, -0.2, 5)
+    u = np.linspace(1e-6, 60, 600_001)
+    assert [float((u * x - g(u)).max()) for x in t] == pytest.approx(list(conjugate(t)), abs=1e-3)
+
+
 # 4.5 Saturation
 
 
@@ -336,8 +371,20 @@ def test_the_non_saturating_gradient_follows_the_reverse_divergence(theta: float
         q = stats.norm(t, 0.8)
         return integral(lambda x: q.pdf(x) * np.log1p(q0.pdf(x) / P.pdf(x)))
 
+    def from_the_middle(t: float) -> float:
+        """2 KL(m ‖ p_data)."""
+
+        def integrand(x: np.ndarray) -> np.ndarray:
+            m = (P.pdf(x) + stats.norm(t, 0.8).pdf(x)) / 2
+            return 2 * m * (np.log(m) - P.logpdf(x))
+
+        return integral(integrand)
+
     left = (loss(theta + step) - loss(theta - step)) / (2 * step)
     right = (distance(theta + step) - distance(theta - step)) / (2 * step)
+    assert left == pytest.approx(right, abs=1e-5)
+    assert distance(theta) == pytest.approx(from_the_middle(theta), abs=1e-9)
+    right = (from_the_middle(theta + step) - from_the_middle(theta - step)) / (2 * step)
     assert left == pytest.approx(right, abs=1e-5)
 
 
@@ -453,6 +500,37 @@ def test_the_exact_orbit_is_a_circle() -> None:
     radius = (path.y**2).sum(0)
     assert abs(radius - radius[0]).max() < 1e-7
     assert path.y[0].min() < -1 < 1 < path.y[0].max()
+
+
+@pytest.mark.equation("4.61")
+def test_the_non_saturating_orbit_creeps_inwards() -> None:
+    """The flow from autograd of −log D and of V; the rate by difference, along an orbit found by a solver."""
+
+    def flow(_: float, v: np.ndarray) -> list[float]:
+        theta, psi = torch.tensor(v, dtype=torch.float64, requires_grad=True)
+        real, fake = torch.zeros(()).double() * psi, psi * theta
+        (by_theta,) = torch.autograd.grad(-F.logsigmoid(fake), theta, retain_graph=True)
+        (by_psi,) = torch.autograd.grad(F.logsigmoid(real) + F.logsigmoid(-fake), psi)
+        return [-by_theta.item(), by_psi.item()]
+
+    path = integrate.solve_ivp(flow, (0, 12), [1.3, -0.4], rtol=1e-9, atol=1e-11, dense_output=True)
+    for t in (1.0, 4.0, 9.0):
+        squared = [float((path.sol(t + step) ** 2).sum()) for step in (1e-3, -1e-3)]
+        theta, psi = path.sol(t)
+        product = theta * psi
+        assert (squared[0] - squared[1]) / 2e-3 == pytest.approx(-2 * product * math.tanh(product / 2), abs=1e-6)
+        s = 1 / (1 + math.exp(-product))
+        assert 2 * (1 - 2 * s) * product == pytest.approx(-2 * product * math.tanh(product / 2))
+    assert (np.diff((path.y**2).sum(0)) < 1e-9).all()
+
+    def fast(_: float, v: np.ndarray) -> list[float]:
+        s = 1 / (1 + math.exp(-v[0] * v[1]))
+        return [(1 - s) * v[1], -s * v[0]]
+
+    path = integrate.solve_ivp(fast, (0, 3200), [1.0, 0.0], rtol=1e-9, atol=1e-11, t_eval=[800, 3200])
+    radius = np.sqrt((path.y**2).sum(0))
+    assert radius[1] == pytest.approx(math.sqrt(8 / 3200), rel=0.02)
+    assert radius[0] / radius[1] == pytest.approx(2, rel=0.02)
 
 
 @pytest.mark.equation("4.21")
@@ -630,3 +708,29 @@ def test_equal_pairs_tell_the_effective_number() -> None:
     # p rises from 0, so the mean of p² is 4/3 of the square of the mean: 30 even ones would coincide as often as 40.
     assert n * (n - 1) / (2 * pairs.mean().item()) == pytest.approx(1 / (p**2).sum().item(), rel=0.02)
     assert 1 / (p**2).sum().item() == pytest.approx(30, rel=0.02)
+
+
+@pytest.mark.equation("4.62")
+def test_the_frechet_distance_is_the_wasserstein_distance_of_two_gaussians() -> None:
+    a, b = normal(3, 3, seed=33), normal(3, 3, seed=34)
+    mean_1, mean_2, cov_1, cov_2 = normal(3, seed=35), normal(3, seed=36), a @ a.T, b @ b.T
+    found = gaussian_frechet(mean_1, cov_1, mean_2, cov_2)
+    root = linalg.sqrtm(cov_1.numpy())
+    middle = linalg.sqrtm(root @ cov_2.numpy() @ root).real
+    by_formula = (mean_1 - mean_2).square().sum().item() + np.trace(cov_1.numpy() + cov_2.numpy() - 2 * middle)
+    assert found == pytest.approx(by_formula, rel=1e-8)
+    # The map x ↦ μ₂ + A(x − μ₁), A Σ₁ A = Σ₂, is the cheapest; no linear coupling that was drawn costs less.
+    inverse = np.linalg.inv(root)
+    A = torch.from_numpy(inverse @ middle @ inverse)
+    close(A @ cov_1 @ A, cov_2, 1e-7)
+    x = normal(40_000, 3, seed=37) @ torch.linalg.cholesky(cov_1).T + mean_1
+    within((x - mean_2 - (x - mean_1) @ A.T).square().sum(1), found)
+    for seed in range(5):
+        Q = torch.linalg.qr(normal(3, 3, seed=seed)).Q
+        y = (x - mean_1) @ torch.from_numpy(inverse) @ Q @ torch.from_numpy(linalg.sqrtm(cov_2.numpy())) + mean_2
+        assert (x - y).square().sum(1).mean() > found
+    # On a line, in equal samples: (μ₁ − μ₂)² + (σ₁ − σ₂)², and quantiles are paired.
+    u = (torch.arange(20_000).double() + 0.5) / 20_000
+    x, y = (torch.from_numpy(d.ppf(u)) for d in (P, stats.norm(-0.7, 0.8)))
+    both = torch.stack([x, normal(20_000, seed=38)], 1), torch.stack([y, normal(20_000, seed=39)], 1)
+    assert (x - y).square().mean().item() == pytest.approx(frechet_distance(*both), rel=0.01)

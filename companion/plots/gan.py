@@ -8,11 +8,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, INK, VERMILION, arrow, node
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, node
 
 
 def gan_blocks(real: Tensor, made: Tensor) -> Figure:
@@ -93,40 +94,84 @@ def vector_field(axis: Axes, field: Any, paths: list[tuple[Tensor, str]], reach:
     axis.set_title(title, fontsize=10.5)
 
 
-def landscape(axis: Axes, logit: Tensor, reach: float, real: Tensor, made: Tensor, title: str = "") -> None:
-    """Where the discriminator says real (blue) or generated (vermilion), with points, real (grey) and generated.
+def landscape(
+    axis: Axes,
+    logit: Tensor,
+    reach: float,
+    real: Tensor,
+    made: Tensor,
+    title: str = "",
+    *,
+    modes: Tensor | None = None,
+) -> None:
+    """Where the discriminator says real (blue) or generated (vermilion), with their border D = ½ and points.
 
     Args:
+        axis: to draw into.
         logit: the discriminator's logits on a square grid over [−reach, reach]², shape (m, m), first axis x_2.
         reach: half the side of the square.
-        real: points, shape (n, 2).
-        made: points, shape (n, 2).
+        real: points, shape (n, 2), grey.
+        made: points, shape (n, 2), dark.
         title: of the panel.
+        modes: centres of equal modes around the origin, shape (K, 2). Each gets a bar that points outwards, whose
+            length is the share of `made` nearest to it, and all together a dotted circle at the share 1/K.
     """
     box = (-reach, reach, -reach, reach)
     shades = LinearSegmentedColormap.from_list("D", [VERMILION, "white", BLUE], N=15)
     picture = {"extent": box, "origin": "lower", "interpolation": "bilinear", "vmin": 0, "vmax": 1}
-    axis.imshow(logit.sigmoid().numpy(), cmap=shades, alpha=0.5, **picture)
-    axis.plot(*real.T, ".", color=INK, ms=1.5, alpha=0.35, mew=0)
-    axis.plot(*made.T, ".", color=VERMILION, ms=3.2, mew=0)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+    axis.imshow(logit.sigmoid().numpy(), cmap=shades, alpha=0.45, **picture)
+    if logit.min() < 0 < logit.max():
+        axis.contour(logit.numpy(), [0], extent=box, origin="lower", colors=INK, linewidths=0.7)
+    axis.plot(*real.T, ".", color=GREY, ms=1.5, alpha=0.5, mew=0)
+    axis.plot(*made.T, ".", color=INK, ms=2.2, mew=0)
+    if modes is not None:
+        _bars(axis, made, modes)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
     axis.set_title(title, fontsize=10)
     axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
 
 
-def coverage(counts: Tensor, marked: Tensor) -> Figure:
+def _bars(axis: Axes, made: Tensor, modes: Tensor) -> None:
+    """The share of each mode as a bar outwards from it; a share of 1/K is 0.2 long, one above 3/K is cut."""
+    unit = 0.2 * len(modes)
+    share = torch.cdist(made, modes).argmin(1).bincount(minlength=len(modes)) / len(made)
+    length = (unit * share).clamp(max=0.6)[:, None]
+    direction = modes / modes.norm(dim=1, keepdim=True)
+    start = modes + 0.1 * direction
+    ends = torch.stack([start, start + length * direction], 1)
+    axis.add_collection(LineCollection(ends.numpy(), colors=GREEN, linewidths=4))
+    radius = modes.norm(dim=1).mean().item() + 0.3
+    axis.add_patch(plt.Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=":"))
+
+
+#: The letters of a syllable in the order of Unicode, romanised (ㄱ to ㅎ, ㅏ to ㅣ).
+INITIALS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "–", "j", "jj", "ch", "k", "t", "p", "h")
+VOWELS = (
+    *("a", "ae", "ya", "yae", "eo", "e", "yeo", "ye", "o", "wa", "wae"),
+    *("oe", "yo", "u", "wo", "we", "wi", "yu", "eu", "ui", "i"),
+)
+
+
+def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure:
     """How often each syllable was written, one cell each, with frames around some of them.
 
     Args:
         counts: shape (rows, columns).
         marked: flat indices of the cells to frame, shape (m,).
+        letters: whether rows and columns are the 19 initials and 21 vowels; then they are named.
     """
-    figure, axis = plt.subplots(figsize=(4.6, 3.5))
-    picture = axis.imshow(counts.numpy(), cmap="Blues", vmin=0, aspect="auto")
+    figure, axis = plt.subplots(figsize=(5.6, 4.3) if letters else (4.6, 3.5))
+    shades = LinearSegmentedColormap.from_list("counts", plt.get_cmap("Blues")(torch.linspace(0.25, 1, 64).numpy()))
+    shades = shades.with_extremes(under="white")
+    picture = axis.imshow(counts.numpy(), cmap=shades, vmin=0.5, aspect="auto")
     for index in marked.tolist():
         row, column = divmod(index, counts.shape[1])
         axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILION, lw=1))
     axis.set(xlabel="$z_2$", xticks=[], yticks=[])
+    if letters:
+        axis.set_xticks(range(len(VOWELS)), VOWELS, fontsize=8, rotation=90)
+        axis.set_yticks(range(len(INITIALS)), INITIALS, fontsize=8)
+        axis.tick_params(length=0)
     axis.set_ylabel("$z_1$", rotation=0, labelpad=10)
     figure.colorbar(picture, ax=axis, pad=0.02)
     return figure

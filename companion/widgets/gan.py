@@ -110,7 +110,7 @@ class GANWidget(Widget):
             Their discriminators are sequences of `nn.Linear` with `nn.ReLU`, `nn.LeakyReLU`, `nn.SiLU` or `nn.Tanh`
             between them, perhaps on `FourierFeatures`; of 1200 weights, 40 frames are as many as a page takes.
         data: points of the training data, shape (n, 2); the first 200 are drawn.
-        modes: centres of the modes, shape (k, 2), to count those captured.
+        modes: centres of the modes, shape (K, 2), to count those captured.
         std: standard deviation of a mode, wanted with `modes`.
         frame: which frame is shown first; by default the last one.
         point: where the gradient is shown first.
