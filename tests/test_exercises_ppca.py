@@ -11,13 +11,14 @@ import torch
 
 from companion.exercises import ppca
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "02-ppca.md"
+PAGES = sorted((Path(__file__).parent.parent / "book" / "chapters").glob("02*.md"))
 NUMBERS = ["2.1", "2.3", "2.4", "2.7"]
 
 
 def solution(number: str) -> dict:
     """What the chapter's own solution cell defines."""
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
+    cells = [cell.source for page in PAGES for cell in jupytext.read(page, fmt="md:myst").cells]
+    cells = [source for source in cells if f"Solution {number}" in source]
     scope = {"torch": torch, "math": math, **vars(ppca)}
     exec(cells[0], scope)
     return scope
