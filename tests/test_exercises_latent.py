@@ -14,13 +14,15 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from companion.exercises import latent
 from companion.latent import GaussianMixture
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "01-latent.md"
-NUMBERS = ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
+CHAPTERS = Path(__file__).parent.parent / "book" / "chapters"
+PAGES = [CHAPTERS / "01-latent.md", CHAPTERS / "01b-mixtures.md"]
+NUMBERS = ["1.1", "1.2", "1.3", "1.6", "1.7", "1.8"]
 
 
 def solution(number: str) -> dict:
     """What the chapter's own solution cell defines, up to its check."""
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
+    sources = [cell.source for page in PAGES for cell in jupytext.read(page, fmt="md:myst").cells]
+    cells = [source for source in sources if f"Solution {number}" in source]
     scope = {"torch": torch, "Normal": Normal, **vars(latent)}
     lines = cells[0].splitlines()
     last = next(row for row, line in enumerate(lines) if line.startswith("check_"))
@@ -83,16 +85,6 @@ RIGHT = {
         "a graph": lambda w: torch.logsumexp(w.clone().requires_grad_(), 0) - np.log(len(w)),
     },
     "1.2": {
-        "softmax": lambda *a: log_joint(*a).softmax(-1),
-        "subtract": lambda *a: (log_joint(*a) - log_joint(*a).logsumexp(1, keepdim=True)).exp(),
-        "NumPy": lambda *a: special.softmax(log_joint(*a).numpy(), axis=1),
-        "list": lambda *a: log_joint(*a).softmax(1).tolist(),
-        "Categorical": lambda *a: Categorical(logits=log_joint(*a)).probs,
-        "no constants": lambda x, pi, mu, sigma: ((pi / sigma).log() - (x[:, None] - mu) ** 2 / (2 * sigma**2)).softmax(
-            1
-        ),
-    },
-    "1.3": {
         "joint": lambda model, x, z, q: model.log_joint(x, z) - q.log_prob(z),
         "NumPy": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).numpy(),
         "list": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).tolist(),
@@ -103,14 +95,24 @@ RIGHT = {
         ),
         "ratio": lambda model, x, z, q: (model.log_joint(x, z).exp() / q.log_prob(z).exp()).log(),
     },
-    "1.4": {
+    "1.3": {
         "where": lambda j, q: torch.where(q > 0, q * (j - q.clamp_min(1e-300).log()), 0 * q).sum(1),
         "entropy": lambda j, q: (q * j).sum(1) + Categorical(probs=q).entropy(),
         "NumPy": lambda j, q: (q * j).sum(1).numpy() + special.entr(q.numpy()).sum(1),
         "list": lambda j, q: ((q * j).sum(1).numpy() + special.entr(q.numpy()).sum(1)).tolist(),
         "KL": lambda j, q: j.logsumexp(1) - special.kl_div(q.numpy(), j.softmax(1).numpy()).sum(1),
     },
-    "1.5": {
+    "1.6": {
+        "softmax": lambda *a: log_joint(*a).softmax(-1),
+        "subtract": lambda *a: (log_joint(*a) - log_joint(*a).logsumexp(1, keepdim=True)).exp(),
+        "NumPy": lambda *a: special.softmax(log_joint(*a).numpy(), axis=1),
+        "list": lambda *a: log_joint(*a).softmax(1).tolist(),
+        "Categorical": lambda *a: Categorical(logits=log_joint(*a)).probs,
+        "no constants": lambda x, pi, mu, sigma: ((pi / sigma).log() - (x[:, None] - mu) ** 2 / (2 * sigma**2)).softmax(
+            1
+        ),
+    },
+    "1.7": {
         "einsum": lambda x, r: (
             r.mean(0),
             torch.einsum("nk,n->k", r, x) / r.sum(0),
@@ -127,7 +129,7 @@ RIGHT = {
             GaussianMixture.m_step(x[:, None], r)
         ),
     },
-    "1.6": {
+    "1.8": {
         "mean": lambda train, test, K, g: fitted(train, K, g).log_prob(test).mean(),
         "float": lambda train, test, K, g: fitted(train, K, g).log_prob(test).mean().item(),
         "NumPy": lambda train, test, K, g: np.mean(fitted(train, K, g).log_prob(test).numpy()),
@@ -151,6 +153,25 @@ WRONG = {
         "≠ log": lambda w: w.max(0).values,
     },
     "1.2": {
+        "p(z)?": lambda model, x, z, q: model.likelihood(z).log_prob(x) - q.log_prob(z),
+        "w = p(x, z) / q(z)": lambda model, x, z, q: model.log_joint(x, z),
+        "+ log q(z) →": lambda model, x, z, q: model.log_joint(x, z) + q.log_prob(z),
+        "w → log w": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).exp(),
+        "≠ log p(z)": lambda model, x, z, q: model.log_joint(z, x) - q.log_prob(z),
+        "≠": lambda model, x, z, q: latent.NonlinearGaussian().log_joint(x, z) - Normal(0.4, 0.7).log_prob(z),
+        "shape": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).sum(),
+    },
+    "1.3": {
+        "− log q(z)?": lambda j, q: (q * j).sum(1),
+        "+ log q(z) →": lambda j, q: (q * j).sum(1) + torch.xlogy(q, q).sum(1),
+        "q_c log q_c = 0": lambda j, q: (q * (j - q.log())).sum(1),
+        "log p(x) ≥": lambda j, q: j.logsumexp(1),
+        "(1/K)": lambda j, q: (j - q.log()).mean(1),
+        "−L(q)": lambda j, q: -(q * j - torch.xlogy(q, q)).sum(1),
+        "≠": lambda j, q: (q.exp() * (j - q.log())).sum(1),
+        "shape": lambda j, q: (q * j - torch.xlogy(q, q)).sum(),
+    },
+    "1.6": {
         "Σ_c r_nc = 1": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma), 0),
         "π_c?": lambda x, pi, mu, sigma: normalised(gauss(x, mu, sigma)),
         "sigma = σ": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma.sqrt())),
@@ -165,26 +186,7 @@ WRONG = {
         "shape": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma)).T,
         "≠ (1.23)": lambda x, pi, mu, sigma: normalised(pi * gauss(x, mu, sigma) ** 2),
     },
-    "1.3": {
-        "p(z)?": lambda model, x, z, q: model.likelihood(z).log_prob(x) - q.log_prob(z),
-        "w = p(x, z) / q(z)": lambda model, x, z, q: model.log_joint(x, z),
-        "+ log q(z) →": lambda model, x, z, q: model.log_joint(x, z) + q.log_prob(z),
-        "w → log w": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).exp(),
-        "≠ log p(z)": lambda model, x, z, q: model.log_joint(z, x) - q.log_prob(z),
-        "≠": lambda model, x, z, q: latent.NonlinearGaussian().log_joint(x, z) - Normal(0.4, 0.7).log_prob(z),
-        "shape": lambda model, x, z, q: (model.log_joint(x, z) - q.log_prob(z)).sum(),
-    },
-    "1.4": {
-        "− log q(z)?": lambda j, q: (q * j).sum(1),
-        "+ log q(z) →": lambda j, q: (q * j).sum(1) + torch.xlogy(q, q).sum(1),
-        "q_c log q_c = 0": lambda j, q: (q * (j - q.log())).sum(1),
-        "log p(x) ≥": lambda j, q: j.logsumexp(1),
-        "(1/K)": lambda j, q: (j - q.log()).mean(1),
-        "−L(q)": lambda j, q: -(q * j - torch.xlogy(q, q)).sum(1),
-        "≠": lambda j, q: (q.exp() * (j - q.log())).sum(1),
-        "shape": lambda j, q: (q * j - torch.xlogy(q, q)).sum(),
-    },
-    "1.5": {
+    "1.7": {
         "return pi, mu": lambda x, r: weighted(x, r)[1],
         "N_c →": lambda x, r: weighted(x, r),
         "μ_c = (1/N)": lambda x, r: (r.mean(0), r.T @ x / len(x), weighted(x, r)[2]),
@@ -196,7 +198,7 @@ WRONG = {
         "σ_c² ≠": lambda x, r: (r.mean(0), weighted(x, r)[1], r.T @ x**2 / r.sum(0)),
         "shape": lambda x, r: (r.mean(1), *weighted(x, r)[1:]),
     },
-    "1.6": {
+    "1.8": {
         "log p(train)": lambda train, test, K, g: fitted(train, K, g).log_prob(train).mean(),
         "Σₙ →": lambda train, test, K, g: fitted(train, K, g).log_prob(test).sum(),
         "fit(test)": lambda train, test, K, g: fitted(test, K, g).log_prob(test).mean(),

@@ -55,7 +55,42 @@ def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
 
 
 @exercise
-def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+def check_1_2(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], Tensor]) -> None:
+    """`log_weight(model, x, z, q)` returns log p(z) + log p(x | z) − log q(z), (1.17)."""
+    x, z = torch.tensor([0.2, 1.4, -0.8]), torch.tensor([0.1, 1.2, -0.5])
+    for b, sigma, m, s in ((1.0, 0.3, 0.4, 0.7), (0.5, 0.8, -0.2, 1.3)):
+        answer = _tensor(log_weight(NonlinearGaussian(b, sigma), x, z, Normal(m, s)), (3,))
+        half = 0.5 * math.log(2 * math.pi)
+        prior = -0.5 * z**2 - half
+        likelihood = -0.5 * ((x - z - b * torch.sin(3 * z)) / sigma) ** 2 - math.log(sigma) - half
+        proposal = -0.5 * ((z - m) / s) ** 2 - math.log(s) - half
+        _need(not close(answer, likelihood - proposal), "p(x, z) = p(z) p(x | z): p(z)?")
+        _need(not close(answer, prior + likelihood), "w = p(x, z) / q(z): − log q(z)")
+        _need(not close(answer, prior + likelihood + proposal), "+ log q(z) → − log q(z)")
+        _need(not close(answer, (prior + likelihood - proposal).exp()), "w → log w")
+        _need(close(answer, prior + likelihood - proposal), "≠ log p(z) + log p(x | z) − log q(z)")
+
+
+@exercise
+def check_1_3(discrete_elbo: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """`discrete_elbo(log_joint, q)` returns Σ_c q_nc (log p(x_n, z = c) − log q_nc), shape (N,), (1.20)."""
+    log_joint = torch.tensor([[-1.0, -2.0, -4.0], [-3.0, -0.5, -1.5], [-2.0, -2.5, -1.0]], dtype=torch.float64)
+    q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
+    answer = _tensor(discrete_elbo(log_joint, q), (3,))
+    energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
+    _need(not close(answer, energy), "E_q[log p(x, z)] − E_q[log q(z)]: − log q(z)?")
+    _need(not close(answer, energy - entropy), "+ log q(z) → − log q(z)")
+    _need(not close(answer, log_joint.logsumexp(1)), "log p(x) ≥ L(q)")
+    _need(not close(answer, (log_joint - q.log()).mean(1)), "(1/K) Σ_c → Σ_c q_c")
+    _need(not close(answer, -energy - entropy), "−L(q) → L(q)")
+    _need(close(answer, energy + entropy), "≠ Σ_c q_c (log p(x, z = c) − log q_c)")
+    sure = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    truth = torch.tensor([-2.0, -1.75 + math.log(2)], dtype=torch.float64)
+    _need(close(_tensor(discrete_elbo(log_joint[:2], sure), (2,)), truth), "q_c = 0: q_c log q_c = 0")
+
+
+@exercise
+def check_1_6(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     """`responsibilities(x, pi, mu, sigma)` returns p(z = c | x_n), shape (N, K), (1.23)."""
     x = torch.tensor([-1.0, 0.3, 0.9, 2.5], dtype=torch.float64)
     pi, mu, sigma = torch.tensor([[0.2, 0.5, 0.3], [-1.0, 0.5, 2.0], [0.5, 1.0, 2.0]], dtype=torch.float64)
@@ -85,42 +120,7 @@ def check_1_2(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
 
 
 @exercise
-def check_1_3(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], Tensor]) -> None:
-    """`log_weight(model, x, z, q)` returns log p(z) + log p(x | z) − log q(z), (1.17)."""
-    x, z = torch.tensor([0.2, 1.4, -0.8]), torch.tensor([0.1, 1.2, -0.5])
-    for b, sigma, m, s in ((1.0, 0.3, 0.4, 0.7), (0.5, 0.8, -0.2, 1.3)):
-        answer = _tensor(log_weight(NonlinearGaussian(b, sigma), x, z, Normal(m, s)), (3,))
-        half = 0.5 * math.log(2 * math.pi)
-        prior = -0.5 * z**2 - half
-        likelihood = -0.5 * ((x - z - b * torch.sin(3 * z)) / sigma) ** 2 - math.log(sigma) - half
-        proposal = -0.5 * ((z - m) / s) ** 2 - math.log(s) - half
-        _need(not close(answer, likelihood - proposal), "p(x, z) = p(z) p(x | z): p(z)?")
-        _need(not close(answer, prior + likelihood), "w = p(x, z) / q(z): − log q(z)")
-        _need(not close(answer, prior + likelihood + proposal), "+ log q(z) → − log q(z)")
-        _need(not close(answer, (prior + likelihood - proposal).exp()), "w → log w")
-        _need(close(answer, prior + likelihood - proposal), "≠ log p(z) + log p(x | z) − log q(z)")
-
-
-@exercise
-def check_1_4(discrete_elbo: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """`discrete_elbo(log_joint, q)` returns Σ_c q_nc (log p(x_n, z = c) − log q_nc), shape (N,), (1.20)."""
-    log_joint = torch.tensor([[-1.0, -2.0, -4.0], [-3.0, -0.5, -1.5], [-2.0, -2.5, -1.0]], dtype=torch.float64)
-    q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
-    answer = _tensor(discrete_elbo(log_joint, q), (3,))
-    energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
-    _need(not close(answer, energy), "E_q[log p(x, z)] − E_q[log q(z)]: − log q(z)?")
-    _need(not close(answer, energy - entropy), "+ log q(z) → − log q(z)")
-    _need(not close(answer, log_joint.logsumexp(1)), "log p(x) ≥ L(q)")
-    _need(not close(answer, (log_joint - q.log()).mean(1)), "(1/K) Σ_c → Σ_c q_c")
-    _need(not close(answer, -energy - entropy), "−L(q) → L(q)")
-    _need(close(answer, energy + entropy), "≠ Σ_c q_c (log p(x, z = c) − log q_c)")
-    sure = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
-    truth = torch.tensor([-2.0, -1.75 + math.log(2)], dtype=torch.float64)
-    _need(close(_tensor(discrete_elbo(log_joint[:2], sure), (2,)), truth), "q_c = 0: q_c log q_c = 0")
-
-
-@exercise
-def check_1_5(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
+def check_1_7(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]) -> None:
     """`m_step(x, r)` returns pi, mu and sigma2, each of shape (K,), (1.25)."""
     x = torch.tensor([0.0, 1.0, 2.0, 5.0, 7.0], dtype=torch.float64)
     first = torch.tensor([0.9, 0.8, 0.6, 0.1, 0.0], dtype=torch.float64)
@@ -145,7 +145,7 @@ def check_1_5(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]])
 
 
 @exercise
-def check_1_6(held_out_log_density: Callable[[Tensor, Tensor, int, torch.Generator], Tensor]) -> None:
+def check_1_8(held_out_log_density: Callable[[Tensor, Tensor, int, torch.Generator], Tensor]) -> None:
     """`held_out_log_density(train, test, K, generator)` is the mean log density of `test` under a fit to `train`."""
     noise = torch.randn(90, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     points = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64).repeat(30, 1) + noise
