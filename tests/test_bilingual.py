@@ -159,3 +159,17 @@ def test_each_term_brings_its_english_at_first_use() -> None:
                     missing.append(f"{path.name}: first use of {row['ko']} lacks ({row['en']}): …{context}…")
                 break
     assert not missing, "\n".join(missing)
+
+
+# The bibliography lists what the chapters name
+
+PAPER = re.compile(
+    r"https?://(?:arxiv|doi|openreview|www\.jmlr|proceedings\.mlr)\.(?:org|net|press)/(?:[^\s()]|\([^\s()]*\))+"
+)
+
+
+def test_bibliography_has_every_paper_that_a_chapter_links_to() -> None:
+    listed = set(PAPER.findall((notebooks.CHAPTERS / "bibliography.md").read_text()))
+    for path in SOURCES:
+        missing = set(PAPER.findall(without_code(path.read_text()))) - listed
+        assert not missing, f"{path.name}: not in the bibliography: {sorted(missing)}"
