@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -91,18 +92,35 @@ def test_links_between_pages_exist(path: Path) -> None:
 # The glossary rules the words
 
 
-def glossary() -> list[dict[str, str]]:
-    """Rows of the glossary's table: Korean term, English term, forms not used."""
-    korean = next(ko for ko, _ in pairs(notebooks.CHAPTERS / "glossary.md") if "|" in ko)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in korean.splitlines() if line[:1] == "|"]
-    return [{"ko": row[0], "en": row[1], "avoid": row[2]} for row in rows[2:]]
+@functools.cache
+def tables() -> list[tuple[list[list[str]], list[list[str]]]]:
+    """Rows of the glossary's two tables, in Korean and in English: terms, then ordinary words with one meaning."""
+    found = [pair for pair in pairs(notebooks.CHAPTERS / "glossary.md") if "|---" in pair[0]]
+    return [tuple(map(cells, pair)) for pair in found]
+
+
+def cells(text: str) -> list[list[str]]:
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line[:1] == "|"]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def glossary(words: bool = False) -> list[dict[str, str]]:
+    """Korean term, English term and forms not used: the terms, or all rows with the ordinary words among them."""
+    chosen = [row for korean, _ in tables()[: 2 if words else 1] for row in korean]
+    return [{"ko": row[0], "en": row[1], "avoid": row[2]} for row in chosen]
 
 
 def test_glossary_has_the_same_terms_in_both_languages() -> None:
-    table = next((ko, en) for ko, en in pairs(notebooks.CHAPTERS / "glossary.md") if "|" in ko)
-    korean, english = ([line.strip("|").split("|") for line in text.splitlines() if line[:1] == "|"] for text in table)
-    for left, right in zip(korean[2:], english[2:], strict=True):
-        assert (left[0].strip(), left[1].strip()) == (right[1].strip(), right[0].strip())
+    assert len(tables()) == 2
+    for korean, english in tables():
+        for left, right in zip(korean, english, strict=True):
+            assert (left[0], left[1], left[2]) == (right[1], right[0], right[2])
+
+
+def test_glossary_has_each_term_once() -> None:
+    for language in ("ko", "en"):
+        terms = Counter(row[language] for row in glossary(words=True))
+        assert max(terms.values()) == 1, terms.most_common(3)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -111,9 +129,15 @@ def test_terms_follow_the_glossary(path: Path) -> None:
         return
     for korean, _ in pairs(path):
         text = prose(korean)
-        for row in glossary():
+        for row in glossary(words=True):
             for form in filter(None, (form.strip() for form in row["avoid"].split(","))):
                 assert form not in text, f"{path.name}: write {row['ko']} instead of {form} in\n{korean}"
+
+
+def first_use(term: str, body: str) -> int:
+    """Where a term first begins a word (율 is no part of 비율), or -1."""
+    found = re.search(rf"(?<![가-힣]){re.escape(term)}", body)
+    return found.start() if found else -1
 
 
 def test_each_term_brings_its_english_at_first_use() -> None:
@@ -121,16 +145,31 @@ def test_each_term_brings_its_english_at_first_use() -> None:
     texts = {path: "\n".join(prose(ko) for ko, _ in pairs(path)) for path in chapters}
     texts = {path: re.sub(r"^#.*$", "", text, flags=re.MULTILINE).replace("**", "") for path, text in texts.items()}
     rows = glossary()
+    missing = []
     for row in rows:
         longer = [other["ko"] for other in rows if row["ko"] in other["ko"] != row["ko"]]
         for path, body in texts.items():
             for term in longer:
                 body = body.replace(term, "…")
-            first = body.find(row["ko"])
+            first = first_use(row["ko"], body)
             if first >= 0:
                 after = body[first + len(row["ko"]) :]
-                context = body[max(first - 30, 0) : first + 40]
-                assert re.match(rf"\s?\({re.escape(row['en'])}", after, re.IGNORECASE), (
-                    f"{path.name}: first use of {row['ko']} lacks ({row['en']}): …{context}…"
-                )
+                if not re.match(rf"\s?\({re.escape(row['en'])}", after, re.IGNORECASE):
+                    context = body[max(first - 30, 0) : first + 40]
+                    missing.append(f"{path.name}: first use of {row['ko']} lacks ({row['en']}): …{context}…")
                 break
+    assert not missing, "\n".join(missing)
+
+
+# The bibliography lists what the chapters name
+
+PAPER = re.compile(
+    r"https?://(?:arxiv|doi|openreview|www\.jmlr|proceedings\.mlr)\.(?:org|net|press)/(?:[^\s()]|\([^\s()]*\))+"
+)
+
+
+def test_bibliography_has_every_paper_that_a_chapter_links_to() -> None:
+    listed = set(PAPER.findall((notebooks.CHAPTERS / "bibliography.md").read_text()))
+    for path in SOURCES:
+        missing = set(PAPER.findall(without_code(path.read_text()))) - listed
+        assert not missing, f"{path.name}: not in the bibliography: {sorted(missing)}"

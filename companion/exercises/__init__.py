@@ -19,7 +19,7 @@ class Hint(Exception):
 
 
 def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make `check_2_3(answer)` print one verdict, ✓, ○ (not answered) or ✗ with a hint, and never raise."""
+    """Make `check_2_3(answer)` print one verdict and never raise: ✓, ✗ with a hint, or ○ with what is missing."""
     number = checker.__name__.removeprefix("check_").replace("_", ".")
 
     @functools.wraps(checker)
@@ -27,7 +27,7 @@ def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
         try:
             checker(answer)
         except NotAnswered:
-            print(f"{number} ○ 아직 풀지 않았다 · not answered yet")
+            print(f"{number} ○ {stub(answer)}")
         except Hint as hint:
             print(f"{number} ✗ {hint}")
         except Exception as error:
@@ -36,6 +36,12 @@ def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
             print(f"{number} ✓")
 
     return check
+
+
+def stub(answer: Any) -> str:
+    """What is still to be filled in, in symbols that both editions can read: `kl(…)`, or … for a value."""
+    name = getattr(answer, "__name__", "")
+    return f"{name}(…)" if name.isidentifier() else "…"
 
 
 def given(answer: Any) -> Any:

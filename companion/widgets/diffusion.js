@@ -125,18 +125,18 @@ const DIFFUSION_WORDS = {
     play: "play", pause: "pause",
     data: "data", noised: "noised", samples: "samples", yours: "your point",
     alpha: "share of data", sigma: "share of noise", snr: "signal-to-noise ratio",
-    noisy: "images at time t", clean: "images without noise", denoised: "what the network takes them for",
+    noisy: "images at time t", clean: "images without noise", denoised: "what the network predicts",
   },
   ko: {
-    plane: "평면: 데이터, 잡음을 더한 점 또는 표본, 시각 t에 배운 벡터장",
+    plane: "평면: 데이터, 잡음을 더한 점 또는 표본, 시각 t에 학습한 벡터장",
     point: "내 점: 화살표 키로 옮긴다. 방정식이 이 점을 잡음과 데이터로 이끈다",
     time: "시각 t: 0이면 데이터, 1이면 잡음",
-    forward: "확산", reverse: "역과정", direction: "점이 가는 쪽",
+    forward: "순방향", reverse: "역과정", direction: "점이 가는 쪽",
     score: "점수 함수: x가 더 그럴듯해지는 방향", velocity: "역과정의 방정식이 x를 옮기는 방향", field: "화살표",
     play: "재생", pause: "일시 정지",
     data: "데이터", noised: "잡음을 더한 점", samples: "표본", yours: "내 점",
     alpha: "데이터의 몫", sigma: "잡음의 몫", snr: "신호 대 잡음비",
-    noisy: "시각 t의 그림", clean: "잡음이 없는 그림", denoised: "신경망이 짐작한 그림",
+    noisy: "시각 t의 이미지", clean: "잡음이 없는 이미지", denoised: "신경망이 예측한 이미지",
   },
 };
 
