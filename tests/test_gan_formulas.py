@@ -604,7 +604,7 @@ def test_momentum_turns_the_alternating_circle_into_a_spiral() -> None:
 
 @pytest.mark.parametrize("lam", [1.0, 1.5, 10.0])
 def test_the_gradient_penalty_drives_the_dirac_critic_away_from_the_answer(lam: float) -> None:
-    """Exercise 4.6: ψ leaves 0 on either side, and from (0, 1) the flow creeps to θ = 2λ with ψ > 0."""
+    """Exercise 4.7: ψ leaves 0 on either side, and from (0, 1) the flow creeps to θ = 2λ with ψ > 0."""
 
     def flow(_: float, v: tuple[float, float]) -> tuple[float, float]:
         theta, psi = v
