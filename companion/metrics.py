@@ -227,7 +227,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         ValueError: if one set has fewer than two samples, or the shapes disagree.
     """
     x, y = (samples.double() for samples in _pair(x, y, "to have a covariance"))
-    return gaussian_frechet(x.mean(dim=0), x.T.cov(), y.mean(dim=0), y.T.cov())
+    cov_x, cov_y = (torch.atleast_2d(samples.T.cov()) for samples in (x, y))
+    return gaussian_frechet(x.mean(dim=0), cov_x, y.mean(dim=0), cov_y)
 
 
 def _root(covariance: Tensor) -> Tensor:

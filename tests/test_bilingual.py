@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -18,6 +19,7 @@ SOURCES = [notebooks.CHAPTERS / f"{name}.md" for name in notebooks.chapters()]
 HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
 
 
+@cache
 def pairs(path: Path) -> list[tuple[str, str]]:
     """(Korean, English) texts of the neighbouring cells of a source."""
     cells = jupytext.read(path, fmt="md:myst").cells
@@ -93,6 +95,7 @@ def test_links_between_pages_exist(path: Path) -> None:
 
 
 @functools.cache
+@cache
 def tables() -> list[tuple[list[list[str]], list[list[str]]]]:
     """Rows of the glossary's two tables, in Korean and in English: terms, then ordinary words with one meaning."""
     found = [pair for pair in pairs(notebooks.CHAPTERS / "glossary.md") if "|---" in pair[0]]
@@ -108,6 +111,13 @@ def glossary(words: bool = False) -> list[dict[str, str]]:
     """Korean term, English term and forms not used: the terms, or all rows with the ordinary words among them."""
     chosen = [row for korean, _ in tables()[: 2 if words else 1] for row in korean]
     return [{"ko": row[0], "en": row[1], "avoid": row[2]} for row in chosen]
+
+
+@cache
+def avoided() -> dict[str, str]:
+    """Each form not used, with the one to write instead."""
+    rows = [(form.strip(), row["ko"]) for row in glossary(words=True) for form in row["avoid"].split(",")]
+    return {form: term for form, term in rows if form}
 
 
 def test_glossary_has_the_same_terms_in_both_languages() -> None:
@@ -129,9 +139,8 @@ def test_terms_follow_the_glossary(path: Path) -> None:
         return
     for korean, _ in pairs(path):
         text = prose(korean)
-        for row in glossary(words=True):
-            for form in filter(None, (form.strip() for form in row["avoid"].split(","))):
-                assert form not in text, f"{path.name}: write {row['ko']} instead of {form} in\n{korean}"
+        for form, term in avoided().items():
+            assert form not in text, f"{path.name}: write {term} instead of {form} in\n{korean}"
 
 
 def first_use(term: str, body: str) -> int:

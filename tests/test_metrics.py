@@ -210,6 +210,12 @@ def test_frechet_distance_of_samples_to_a_scaled_and_shifted_copy():
     assert abs(metrics.frechet_distance(x, x)) < 1e-9
 
 
+def test_frechet_distance_of_single_numbers_is_that_of_means_and_deviations():
+    """One column: (m₁ − m₂)² + (s₁ − s₂)²."""
+    x, y = torch.tensor([[0.0], [2.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]])
+    assert metrics.frechet_distance(x, y) == pytest.approx((2 - 1) ** 2, rel=1e-6)
+
+
 def test_frechet_distance_of_a_set_to_itself_is_never_negative():
     """50 images of 784 pixels: the difference of traces comes out at −0.9 for pixels from 0 to 255."""
     x = (255 * torch.rand(50, 784)).round()

@@ -853,15 +853,6 @@ def test_each_path_leads_from_the_noise_to_the_sample() -> None:
     plt.close(figure)
 
 
-def test_the_line_is_the_mean_over_a_window_of_minibatches() -> None:
-    losses = torch.arange(200.0).square()
-    dots, line = figures.minibatch_losses(losses, window=3).axes[0].lines
-    torch.testing.assert_close(torch.as_tensor(dots.get_ydata()), losses)
-    at, mean = (torch.as_tensor(values) for values in line.get_data())
-    torch.testing.assert_close(mean, (losses[at.long() - 1] + losses[at.long()] + losses[at.long() + 1]) / 3)
-    plt.close(plt.gcf())
-
-
 def test_the_scheme_of_a_step_stays_inside_its_frame() -> None:
     (axis,) = figures.training_blocks().axes
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()

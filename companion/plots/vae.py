@@ -115,24 +115,6 @@ def reparameterised(eps: Tensor, targets: list[tuple[float, float]]) -> Figure:
     return figure
 
 
-def minibatch_losses(losses: Tensor, window: int = 50) -> Figure:
-    """The loss of every minibatch and its moving average.
-
-    Args:
-        losses: one for each step, in nats, shape (steps,).
-        window: steps in the average.
-    """
-    figure, axis = plt.subplots(figsize=(5.6, 2.7))
-    average = losses.unfold(0, window, 1).mean(1)
-    axis.plot(losses, ".", color="#9FC5E8", ms=2)
-    axis.plot(torch.arange(len(average)) + window // 2, average, color=BLUE, lw=1.4)
-    low = losses.min().item()
-    axis.set(ylim=(low - 10, losses[len(losses) // 20 :].max().item() + 10))
-    axis.set_title(r"$-\mathcal{L}$", loc="left", fontsize=14)
-    axis.margins(x=0.02)
-    return figure
-
-
 def _blocks(width: float, bottom: float) -> tuple[Figure, Axes]:
     figure, axis = plt.subplots(figsize=(0.85 * width, 0.85 * (2.65 - bottom)))
     axis.set(xlim=(0.1, width - 0.1), ylim=(bottom, 2.65), aspect="equal")
