@@ -21,6 +21,7 @@ def principal(x, q):
     return torch.tensor(pca.mean_), torch.tensor(pca.components_[:q]), discarded
 
 
+@pytest.mark.slow
 def test_trained_linear_autoencoder_finds_the_principal_subspace(device):
     q, x = 3, data.digits()[0].to(device)
     model = linear_autoencoder(64, q).to(device)

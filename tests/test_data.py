@@ -249,6 +249,7 @@ def test_hangul_of_another_size():
 
 @needs_font
 @pytest.mark.parametrize(("size", "step"), [(16, 7), (28, 29)])
+@pytest.mark.slow
 def test_bundled_images_are_what_the_script_renders(size, step):
     from companion.render_hangul import render
 
@@ -536,6 +537,7 @@ def published(file: str) -> bytes:
 
 @needs_fashion
 @pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.slow
 def test_fashion_mnist_from_debian(monkeypatch, tmp_path, split):
     monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
     x, y = data.fashion_mnist(split)

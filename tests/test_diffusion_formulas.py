@@ -458,6 +458,7 @@ def test_the_times_are_uniform_one_in_each_of_n_parts_and_labels_are_hidden_at_r
 
 
 @pytest.mark.equation("5.63")
+@pytest.mark.slow
 def test_time_and_labels_enter_every_block() -> None:
     """The network in NumPy, from its weights by name, for two labels, one of them unknown."""
     torch.manual_seed(3)
@@ -685,6 +686,7 @@ def test_fitting_the_noise_fits_the_score_function() -> None:
 
 
 @pytest.mark.equation("5.66")
+@pytest.mark.slow
 def test_a_step_of_langevin_leaves_the_density_nearly_as_it_is() -> None:
     """Two peaks on a grid, moved by the kernel of one step: a change of order δ², but of order δ with another drift."""
     grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)

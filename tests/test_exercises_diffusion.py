@@ -21,6 +21,7 @@ def check(number: str):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.slow
 def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
     cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
     exec(cells[0], {"torch": torch, "math": math, **vars(diffusion)})

@@ -221,6 +221,7 @@ def test_a_right_alternative_passes(number: str, name: str, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(("number", "hint"), [(number, hint) for number, all_ in WRONG.items() for hint in all_])
+@pytest.mark.slow
 def test_a_typical_wrong_answer_gets_its_hint(number: str, hint: str, capsys: pytest.CaptureFixture) -> None:
     check(number)(WRONG[number][hint])
     out = capsys.readouterr().out

@@ -422,6 +422,7 @@ def test_a_convolutional_gan_trains_on_hangul_and_is_sampled_and_scored(loss, de
     assert all(objective.loss(x[:8]).isfinite() for objective in model.objectives())
 
 
+@pytest.mark.slow
 def test_a_convolutional_gan_draws_ink_where_hangul_has_it():
     """The mean image of the samples comes near that of the data, and they differ among each other as data do."""
     model, x = convolutional(), syllables(2000)

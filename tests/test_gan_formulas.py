@@ -503,6 +503,7 @@ def test_the_exact_orbit_is_a_circle() -> None:
 
 
 @pytest.mark.equation("4.61")
+@pytest.mark.slow
 def test_the_non_saturating_orbit_creeps_inwards() -> None:
     """The flow from autograd of −log D and of V; the rate by difference, along an orbit found by a solver."""
 

@@ -371,6 +371,7 @@ def test_the_posterior_as_proposal_has_no_variance() -> None:
     torch.testing.assert_close(estimate, Estimate(discrete.log_prob(x), torch.full((5,), 7.0, dtype=x.dtype)))
 
 
+@pytest.mark.slow
 def test_the_estimates_take_any_model_with_a_prior_and_a_likelihood(device: torch.device) -> None:
     W = torch.tensor([[1.0, 0.2], [0.3, -0.8], [0.5, 0.4]], dtype=torch.float64, device=device)
     model = PPCA(W, torch.tensor([1.0, -1.0, 0.5]), 0.5)
@@ -588,6 +589,7 @@ def test_the_m_step_with_a_floor_is_the_constrained_maximum() -> None:
     repeated=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_em_never_lowers_the_likelihood(seed, n, d, K, floor, scale, repeated) -> None:
     x = scale * torch.randn(n, d, generator=seeded(seed), dtype=torch.float64)
     if repeated:

@@ -32,6 +32,7 @@ def test_nearest_syllable_agrees_with_scikit_learn(monkeypatch, syllables, table
     assert np.allclose(distance, expected[:, 0] / 16, rtol=1e-5)  # 16 = √256 pixels
 
 
+@pytest.mark.slow
 def test_nearest_syllable_finds_each_one_again(syllables):
     every = torch.arange(0, 11172, 4)
     index, distance = metrics.nearest_syllable(syllables.x[every], syllables.x)
@@ -56,6 +57,7 @@ def test_legible_radius_of_orthogonal_images():
     assert torch.allclose(radius, torch.full((4,), math.sqrt(2 / 4) / 2))
 
 
+@pytest.mark.slow
 def test_within_the_radius_there_is_no_doubt(syllables):
     index = torch.randperm(11172)[:2000]
     noise = torch.randn(2000, 256)
@@ -63,6 +65,7 @@ def test_within_the_radius_there_is_no_doubt(syllables):
     assert torch.equal(metrics.nearest_syllable(syllables.x[index] + noise, syllables.x)[0], index)
 
 
+@pytest.mark.slow
 def test_hangul_score_counts(syllables):
     first = metrics.hangul_score(syllables.x[:3000], syllables)
     assert first == metrics.HangulScore(1.0, 3000, (syllables.held_out < 3000).sum().item() / 3000)
@@ -127,6 +130,7 @@ def gaussian_kernel_mean(distance: float, variance: float, h: float, d: int) -> 
 
 
 @pytest.mark.parametrize(("shift", "std"), [(0.0, 1.0), (0.5, 1.0), (0.0, 1.5)])
+@pytest.mark.slow
 def test_mmd_is_unbiased(shift, std):
     """Gaussians have it in closed form; few samples at a time, so that a bias of 1/n would show."""
     bandwidths, d = (0.4, 1.0, 3.0), 2
@@ -216,6 +220,7 @@ def test_frechet_distance_of_single_numbers_is_that_of_means_and_deviations():
     assert metrics.frechet_distance(x, y) == pytest.approx((2 - 1) ** 2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_frechet_distance_of_a_set_to_itself_is_never_negative():
     """50 images of 784 pixels: the difference of traces comes out at −0.9 for pixels from 0 to 255."""
     x = (255 * torch.rand(50, 784)).round()

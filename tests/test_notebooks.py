@@ -159,6 +159,7 @@ def test_readers_get_the_release_that_the_package_names() -> None:
 # The pipeline
 
 
+@pytest.mark.slow
 def test_second_build_writes_nothing_and_executes_only_what_changed(sources: Path, capsys) -> None:
     write_chapter(sources, "01-a", "print(1 + 1)")
     write_chapter(sources, "02-b", "print('b')")
@@ -234,6 +235,7 @@ def test_a_figure_that_is_transparent_or_gains_nothing_stays() -> None:
         assert notebooks.shrink(figure) == figure
 
 
+@pytest.mark.slow
 def test_stored_figures_are_small(sources: Path) -> None:
     figure = png(colourful())
     write_chapter(
@@ -304,6 +306,7 @@ def test_nbval_takes_another_drawing_but_no_other_text(tmp_path: Path) -> None:
     assert passed == {name: passes for name, (_, passes) in cases.items()}
 
 
+@pytest.mark.slow
 def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None:
     write_chapter(sources, "01-a", "print('fine')")
     notebooks.build("01-a", directory=sources)
@@ -316,6 +319,7 @@ def test_failing_cell_is_named_and_earlier_notebooks_stay(sources: Path) -> None
     assert not list(sources.parent.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_syntax_error_is_named(sources: Path) -> None:
     write_chapter(sources, "01-a", "print('fine')", "x = = 1")
     line = (sources / "01-a.md").read_text(encoding="utf-8").splitlines().index("x = = 1") + 1
@@ -323,6 +327,7 @@ def test_syntax_error_is_named(sources: Path) -> None:
         notebooks.build("01-a", directory=sources)
 
 
+@pytest.mark.slow
 def test_dead_kernel_is_one_line(sources: Path) -> None:
     write_chapter(sources, "01-a", "import os\nos._exit(1)")
     with pytest.raises(notebooks.ChapterError, match=r"^01-a\.md: Kernel died"):
@@ -360,6 +365,7 @@ def test_outputs_depend_on_the_scripts_of_the_widgets_they_show(tmp_path: Path, 
     assert digests[2] == digests[3], "another widget's script does not count"
 
 
+@pytest.mark.slow
 def test_stderr_is_an_error_unless_the_cell_trains(sources: Path) -> None:
     noisy = "import sys\nprint('progress', file=sys.stderr)\nprint('done')"
     write_chapter(sources, "01-a", noisy)
@@ -414,6 +420,7 @@ def test_what_is_derived_is_utf8_with_plain_line_ends(sources: Path) -> None:
     assert not notebooks._write(path, "하나\nσ\n")
 
 
+@pytest.mark.slow
 def test_each_edition_gets_its_words_and_the_shared_formula(sources: Path) -> None:
     (sources / "01-a.md").write_text(
         HEADER + PAIR + "\n+++\n\n$$x \\tag{1.1}$$\n"
@@ -432,6 +439,7 @@ def captioned(name: str = "") -> str:
     return f"---\ntags: [hide-input]\n{called}caption: {{ko: 곡선 $p$, en: the curve $p$}}\n---\nprint(1)"
 
 
+@pytest.mark.slow
 def test_figures_are_numbered_through_all_pages_of_a_chapter(sources: Path) -> None:
     write_chapter(sources, "01-a", captioned(), captioned("curve"))
     write_chapter(sources, "01b-a", captioned())
@@ -454,6 +462,7 @@ def test_figures_are_numbered_through_all_pages_of_a_chapter(sources: Path) -> N
     assert cells_of(sources.parent / "en" / "02-b.ipynb", "markdown")[0].source == "# One\n\nSee Figure 1.2."
 
 
+@pytest.mark.slow
 def test_a_figure_nobody_knows_or_two_of_one_name_are_refused(sources: Path) -> None:
     write_chapter(sources, "01-a", captioned("curve"), captioned("curve"))
     with pytest.raises(notebooks.ChapterError, match="two figures are called curve"):
@@ -472,6 +481,7 @@ def test_reading_time_is_the_same_in_both_editions(sources: Path) -> None:
         assert text in (sources.parent / lang / "01-a.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_inserting_a_cell_keeps_the_ids_of_the_others(sources: Path) -> None:
     write_chapter(sources, "01-a", "print(1)", "print(2)", "print(1)")
     notebooks.build("01-a", directory=sources)
@@ -482,6 +492,7 @@ def test_inserting_a_cell_keeps_the_ids_of_the_others(sources: Path) -> None:
     assert [*after[:2], *after[3:]] == before
 
 
+@pytest.mark.slow
 def test_widgets_keep_their_names_from_run_to_run(sources: Path) -> None:
     write_chapter(
         sources,
@@ -501,6 +512,7 @@ def test_widgets_keep_their_names_from_run_to_run(sources: Path) -> None:
     assert path.read_text(encoding="utf-8") == first
 
 
+@pytest.mark.slow
 def test_command_names_what_it_does_not_know() -> None:
     command = [sys.executable, str(ROOT / "book" / "notebooks.py"), "99-missing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -29,6 +29,7 @@ FONT = Path("/usr/share/fonts/truetype/nanum/NanumGothic.ttf")
 needs_font = pytest.mark.skipif(not FONT.exists(), reason="Debian's package fonts-nanum is missing")
 
 
+@pytest.mark.slow
 def test_import_leaves_matplotlib_alone() -> None:
     code = (
         "import matplotlib as m; before = dict(m.rcParams)\n"
@@ -298,6 +299,7 @@ def test_a_vector_figure_looks_like_the_raster_one(style, browser) -> None:
     assert expected.std() > 30
 
 
+@pytest.mark.slow
 def test_an_svg_holds_paths_alone_and_is_the_same_each_time(style) -> None:
     """GitHub takes `<use>`, `<style>` and `style=` out of a notebook, and two figures on a page may not share an id."""
     first, second = svg_of(rich()), svg_of(rich())
@@ -313,6 +315,7 @@ def test_an_svg_holds_paths_alone_and_is_the_same_each_time(style) -> None:
     assert len(first) < 30_000
 
 
+@pytest.mark.slow
 def test_a_figure_keeps_its_size(style) -> None:
     figure = rich()
     figure.draw_without_rendering()
@@ -327,6 +330,7 @@ def test_a_figure_keeps_its_size(style) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "rasterized", "hatch", "long"])
+@pytest.mark.slow
 def test_what_is_no_short_line_art_becomes_a_sharp_png(style, kind: str) -> None:
     figure, axis = plt.subplots(figsize=(3, 2))
     if kind == "image":
@@ -392,6 +396,7 @@ def test_panels_come_apart_and_lie_as_they_were_drawn(style, rows, columns, size
     assert abs(together[:200] - middle).mean() < 6, "only moved by parts of a pixel"
 
 
+@pytest.mark.slow
 def test_a_colour_bar_stays_with_its_axis_and_titles_keep_a_figure_whole(style) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(7, 3))
     figure.colorbar(axes[0].imshow(np.eye(3)), ax=axes[0])
@@ -539,6 +544,7 @@ def test_letters_without_a_place_are_refused(style) -> None:
 # The preface
 
 
+@pytest.mark.slow
 def test_what_generates_is_blue_and_what_judges_is_not(style) -> None:
     figure = preface.family_map()
     drawn = [text.arrow_patch for text in figure.axes[2].texts if hasattr(text, "arrow_patch")]

@@ -93,6 +93,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 def test_nbval_compares_what_must_hold(tmp_path: Path) -> None:
     cells = [
         new_code_cell(

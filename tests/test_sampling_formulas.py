@@ -114,6 +114,7 @@ def test_only_the_mean_velocity_moves_an_expectation(schedule: str) -> None:
 @pytest.mark.equation("5.82")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("g", [0.0, 0.8])
+@pytest.mark.slow
 def test_however_much_noise_the_reverse_process_adds_the_densities_stay(schedule: str, g: float) -> None:
     """The Fokker–Planck equation of (5.82) in backward time, by differences, against −∂q/∂t."""
     model, t, h = Diffusion(torch.nn.Identity(), 1, schedule, "data"), 0.5, 1e-3

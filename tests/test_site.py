@@ -369,6 +369,7 @@ def test_call_outs_and_hidden_cells_speak_the_language(small: Path) -> None:
         assert sum(tag == "blockquote" for tag, _ in page.elements) == 1
 
 
+@pytest.mark.slow
 def test_a_warning_fails_the_build_and_keeps_the_old_site(book_site, tmp_path: Path) -> None:
     write_book(tmp_path)
     (tmp_path / "_build" / "html").mkdir(parents=True)

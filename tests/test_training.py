@@ -1002,6 +1002,7 @@ def test_an_interrupt_in_another_thread_than_the_main_one():
 # The progress bar
 
 
+@pytest.mark.slow
 def test_the_bar_shows_rate_time_left_and_losses(capfd):
     train(Players(), steps=400, progress=True)
     out, err = capfd.readouterr()

@@ -412,6 +412,7 @@ def test_importance_bound_in_blocks_is_the_same_bound(monkeypatch, device):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_memory_does_not_grow_with_k():
     model = VAE(mlp(64, 32, 4), mlp(2, 32, 784), bernoulli)  # 10⁵ samples of 784 pixels are 314 MB
     model.encoder[0] = nn.Linear(784, 32)

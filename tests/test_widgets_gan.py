@@ -148,6 +148,7 @@ def assert_force(data: dict, widget: GANWidget) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_recording_leaves_the_training_as_it_is(loss: str) -> None:
     plain, recorded = gan(loss), Recording(gan(loss), 7, 50)
     history = fit(plain, points(), steps=30, ema=0.9, **CALL)
@@ -180,6 +181,7 @@ def test_recording_leaves_a_generator_with_dropout_and_running_means_as_it_is() 
 
 
 @pytest.mark.parametrize("loss", ["minimax", "wasserstein"])
+@pytest.mark.slow
 def test_a_frame_is_the_model_after_so_many_steps(loss: str) -> None:
     recording = trained(loss)
     for frame, step in enumerate(recording.steps[:4]):
@@ -268,6 +270,7 @@ def test_weights_travel_in_eight_bits_and_rounding_does_not_add_up() -> None:
     assert len(networks) == 40
 
 
+@pytest.mark.slow
 def test_the_rounded_discriminator_is_the_discriminator() -> None:
     recording = record(every=25, steps=800, width=32, activation=nn.LeakyReLU)
     widget = GANWidget({"relativistic": recording}, points())
