@@ -52,7 +52,7 @@ RIGHT_4_1 = [
 ]
 
 WRONG_4_1 = {
-    "shape (40,) → ()": lambda a, b: F.logsigmoid(a)[:40] + F.logsigmoid(-b),
+    "shape = (40,) ≠ ()": lambda a, b: F.logsigmoid(a)[:40] + F.logsigmoid(-b),
     "V = −BCE": lambda a, b: -F.logsigmoid(a).mean() - F.logsigmoid(-b).mean(),
     "→ log(1 − D(G(z)))": lambda a, b: F.logsigmoid(a).mean() + F.logsigmoid(b).mean(),
     "sum → mean": lambda a, b: F.logsigmoid(a).sum() + F.logsigmoid(-b).sum(),
@@ -84,7 +84,7 @@ RIGHT_4_2 = [
 ]
 
 WRONG_4_2 = {
-    "shape (5,) → ()": lambda p, q: torch.special.xlogy(p, 2 * p / (p + q)),
+    "shape = (5,) ≠ ()": lambda p, q: torch.special.xlogy(p, 2 * p / (p + q)),
     "0 · log 0": lambda p, q: divergence(p, q, safe=False),
     "→ 0/0": lambda p, q: sum(torch.special.xlogy(v, 2 * v / (p + q)).sum() for v in (p, q)) / 2,
     "KL(p ‖ m), m =": lambda p, q: (p.xlogy(p) - p.xlogy(q)).sum(),
@@ -134,7 +134,7 @@ RIGHT_4_3 = [
 ]
 
 WRONG_4_3 = {
-    "shape (6,) → ()": lambda f, x, y, eps: charge(f, x, y, eps, mean=False),
+    "shape = (6,) ≠ ()": lambda f, x, y, eps: charge(f, x, y, eps, mean=False),
     "x → x̂": lambda f, x, y, eps: charge(f, x, y, torch.ones_like(eps)),
     "y → x̂": lambda f, x, y, eps: charge(f, x, y, torch.zeros_like(eps)),
     "ε ↔ 1 − ε": lambda f, x, y, eps: charge(f, y, x, eps),
@@ -163,7 +163,7 @@ RIGHT_4_4 = [
 ]
 
 WRONG_4_4 = {
-    "shape (300,) → ()": lambda x, y: paired(x, y).abs(),
+    "shape = (300,) ≠ ()": lambda x, y: paired(x, y).abs(),
     "sort x, y": lambda x, y: (x - y).abs().mean(),
     "↑ ↓": lambda x, y: (x.sort().values - y.sort(descending=True).values).abs().mean(),
     "→ |x − y|": lambda x, y: paired(x, y).mean(),
@@ -201,7 +201,7 @@ def test_a_typical_wrong_answer_gets_its_hint(number: str, hint: str, answer, ca
 
 
 def test_lists_get_a_hint_or_pass(capsys: pytest.CaptureFixture) -> None:
-    assert verdict("4.4", lambda x, y: [0.1, 0.2], capsys) == "4.4 ✗ shape (2,) → ()"
+    assert verdict("4.4", lambda x, y: [0.1, 0.2], capsys) == "4.4 ✗ shape = (2,) ≠ ()"
     assert verdict("4.1", lambda a, b: by_numpy(a, b).tolist(), capsys) == "4.1 ✓"
 
 

@@ -146,7 +146,7 @@ WRONG = {
         "Jensen": lambda w: w.mean(0),
         "− log k": lambda w: w.logsumexp(0),
         "log w − max log w": lambda w: w.exp().mean(0).log(),
-        "shape (2,) → (3,)": lambda w: w.exp().mean(1).log(),
+        "shape = (2,) ≠ (3,)": lambda w: w.exp().mean(1).log(),
         "→ log (1/k)": lambda w: w.exp().mean(0),
         "k = 5": lambda w: w.logsumexp(0) - np.log(2),
         "maxᵢ": lambda w: w.max() + (w - w.max()).exp().mean(0).log(),

@@ -66,7 +66,7 @@ RIGHT_3_6 = {
     "with a gradient": lambda lam, rate: level(lam.requires_grad_(), rate),
 }
 WRONG_3_6 = {
-    "shape (4,)": lambda lam, rate: lam,
+    "shape = (4,) ≠ ()": lambda lam, rate: lam,
     "τ > 0?": lambda lam, rate: -level(lam, rate),
     "½ Σ_j": lambda lam, rate: level(lam, rate, share=1.0),
     "max(0, log λ_j/τ)": lambda lam, rate: ((lam.log().sum() - 2 * rate) / 4).exp(),
@@ -91,7 +91,7 @@ RIGHT_3_8 = {
     "tuples": ((R, ERROR), (torch.tensor(R), np.float32(ERROR))),
 }
 WRONG_3_8 = {
-    "(2, 2)?": [R, ERROR],
+    ".shape = (2,) ≠ (2, 2)": [R, ERROR],
     "→ [R, E|x − x̃|²]": [[ERROR, R], [ERROR, R]],
     "β = 1?": [at(0.05), [R, ERROR]],
     "(β, σ²) = (1, 0.2)": [[R, ERROR], at(1.0)],

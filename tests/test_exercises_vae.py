@@ -66,8 +66,8 @@ RIGHT_3_1 = {
 }
 
 WRONG_3_1 = {
-    "shape () ≠ (5,)": lambda m, v: kl(m, v).sum(),
-    "shape (5, 3) ≠ (5,)": lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v),
+    "shape = () ≠ (5,)": lambda m, v: kl(m, v).sum(),
+    "shape = (5, 3) ≠ (5,)": lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v),
     "−KL;  KL ≥ 0": lambda m, v: -kl(m, v),
     "½ Σ_j": lambda m, v: 2 * kl(m, v),
     "KL / d_z": lambda m, v: kl(m, v) / 3,
@@ -115,7 +115,7 @@ RIGHT_3_2 = {
 }
 
 WRONG_3_2 = {
-    "shape () ≠ (4,)": lambda x, m, v, g, s, e: (log_p(x, g(at(m, v, e)), s).sum(1) - kl(m, v)).mean(),
+    "shape = () ≠ (4,)": lambda x, m, v, g, s, e: (log_p(x, g(at(m, v, e)), s).sum(1) - kl(m, v)).mean(),
     "+ KL;  − KL": lambda x, m, v, g, s, e: log_p(x, g(at(m, v, e)), s).sum(1) + kl(m, v),
     "−ELBO;  ELBO": lambda x, m, v, g, s, e: kl(m, v) - log_p(x, g(at(m, v, e)), s).sum(1),
     "m + s² ε": lambda x, m, v, g, s, e: log_p(x, g(at(m, 2 * v, e)), s).sum(1) - kl(m, v),
@@ -170,7 +170,7 @@ RIGHT_3_3 = {
 }
 
 WRONG_3_3 = {
-    "shape (3,) ≠ (7, 3)": lambda f, z, m, s: ((f - others(f))[:, None] * score(z, m, s)).mean(0),
+    "shape = (3,) ≠ (7, 3)": lambda f, z, m, s: ((f - others(f))[:, None] * score(z, m, s)).mean(0),
     "f_i;  f_i − b_i": lambda f, z, m, s: f[:, None] * score(z, m, s),
     "(1/k) Σ_l f_l": lambda f, z, m, s: (f - f.mean())[:, None] * score(z, m, s),
     "/ s;  / s²": lambda f, z, m, s: (f - others(f))[:, None] * (z - m) / s,
@@ -189,7 +189,7 @@ RIGHT_3_5 = {
 }
 
 WRONG_3_5 = {
-    "shape (3,) ≠ (4,)": [1.42, 1.35, 4.82],
+    "shape = (3,) ≠ (4,)": [1.42, 1.35, 4.82],
     "PPCA − VAE;  VAE − PPCA": [-1.42, -1.35, -4.82, -2.19],
     "1, 2, 4, 8": [1.71, 5.31, 3.18, 1.20],
     "(1/d) Σ_j": [v / 64 for v in (1.42, 1.35, 4.82, 2.19)],

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ class NotAnswered(Exception):
 
 
 class Hint(Exception):
-    """The answer is wrong; the message says what to look at, in both languages."""
+    """The answer is wrong; the message says what to look at, in symbols that both editions can show."""
 
 
 def exercise(checker: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -56,7 +57,44 @@ def close(value: Tensor, truth: Tensor) -> bool:
     return value.shape == truth.shape and torch.allclose(value.double(), truth.double(), rtol=1e-4, atol=1e-6)
 
 
-def expect(condition: Any, *, ko: str, en: str) -> None:
-    """Raise a `Hint` unless the condition holds."""
+def expect(condition: Any, hint: str) -> None:
+    """Raise the hint unless the condition holds."""
     if not bool(condition):
-        raise Hint(f"{ko}\n      {en}")
+        raise Hint(hint)
+
+
+def tensor(answer: Any, shape: tuple[int, ...] | None = None, name: str = "") -> Tensor:
+    """A tensor, a NumPy array, a number or a list of any of these as a tensor of float64, or a hint at its shape."""
+    value = _float64(given(answer), name)
+    if shape is not None:
+        label = f"{name}.shape" if name else "shape"
+        expect(value.shape == shape, f"{label} = {tuple(value.shape)} ≠ {tuple(shape)}")
+    return value
+
+
+def _float64(answer: Any, name: str) -> Tensor:
+    """The answer as a tensor of float64 of whatever shape."""
+    if isinstance(answer, list | tuple) and answer:
+        rows = [_float64(given(part), name) for part in answer]
+        shapes = list(dict.fromkeys(str(tuple(row.shape)) for row in rows))
+        expect(len(shapes) == 1, f"{name or 'list'}[i].shape: {' ≠ '.join(shapes[:2])}")
+        return torch.stack(rows)
+    if isinstance(answer, np.ndarray):
+        answer = answer.astype(np.float64, order="C")  # torch takes no negative strides
+    try:
+        return torch.as_tensor(answer, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError):
+        prefix = f"{name}: " if name else ""
+        raise Hint(f"{prefix}Tensor, np.ndarray, list; not {type(answer).__name__}") from None
+
+
+def parts(answer: Any, *names: str) -> Any:
+    """What a function that returns several values returned, or a hint that names them."""
+    answer = given(answer)
+    expect(isinstance(answer, tuple | list) and len(answer) == len(names), f"return {', '.join(names)}")
+    return answer
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal draws in float64, the same at every call."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()

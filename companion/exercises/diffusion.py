@@ -9,28 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import Hint, close, exercise, given
-
-
-def _normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def _tensor(answer: Any) -> Tensor:
-    """The answer as a tensor of float64, whether it is one, a NumPy array, a number, or a list of any of these."""
-    if isinstance(answer, list | tuple):
-        return torch.stack([_tensor(part) for part in answer])
-    return torch.as_tensor(answer).detach().double()
-
-
-def _unless(wrong: Any, hint: str) -> None:
-    if bool(wrong):
-        raise Hint(hint)
-
-
-def _shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    _unless(value.shape != shape, f"{name}.shape = {tuple(value.shape)} ≠ {tuple(shape)}")
-
+from companion.exercises import Hint, close, exercise, expect, given, normal, parts, tensor
 
 #: (alpha, sigma) at an earlier time s and at a later time t.
 _S, _T = (0.9, 0.4), (0.5, 0.8)
@@ -42,31 +21,29 @@ def check_5_1(q_posterior: Callable[..., tuple[Tensor, Tensor]]) -> None:
 
     The truth comes from the joint covariance of x_s and x_t given x_0.
     """
-    x_t, x_0 = _normal(5, 3, seed=51), _normal(5, 3, seed=52)
-    answer = given(q_posterior(x_t.clone(), x_0.clone(), *_S, *_T))
-    _unless(not isinstance(answer, tuple | list) or len(answer) != 2, "return mean, variance")
-    mean, variance = map(_tensor, answer)
+    x_t, x_0 = normal(5, 3, seed=51), normal(5, 3, seed=52)
+    mean, variance = parts(q_posterior(x_t.clone(), x_0.clone(), *_S, *_T), "mean", "variance")
+    mean, variance = tensor(mean, x_t.shape, "mean"), tensor(variance, name="variance")
     (alpha_s, sigma_s), (alpha_t, sigma_t) = _S, _T
     ratio = alpha_t / alpha_s
     forward = sigma_t**2 - (ratio * sigma_s) ** 2
     cross = ratio * sigma_s**2
     true_mean = alpha_s * x_0 + cross / sigma_t**2 * (x_t - alpha_t * x_0)
     true_variance = sigma_s**2 - cross**2 / sigma_t**2
-    _shape("mean", mean, x_t.shape)
-    _unless(close(mean, x_t / ratio), "mean = (α_s/α_t) x_t:  x_0 ?")
-    _unless(close(mean, alpha_s * x_0), "mean = α_s x_0 = E[x_s | x_0]:  x_t ?")
-    _unless(not close(mean, true_mean), "mean ≠ (5.8)")
+    expect(not close(mean, x_t / ratio), "mean = (α_s/α_t) x_t:  x_0 ?")
+    expect(not close(mean, alpha_s * x_0), "mean = α_s x_0 = E[x_s | x_0]:  x_t ?")
+    expect(close(mean, true_mean), "mean ≠ (5.8)")
     try:
         variance = variance.broadcast_to(x_t.shape)
     except RuntimeError:
-        _shape("variance", variance, ())
+        tensor(variance, (), "variance")
     for wrong, hint in (
         (math.sqrt(true_variance), "variance = std(x_s | x_t, x_0):  std² ?"),
         (forward, "variance = σ²_{t|s} (5.3):  (5.8) ?"),
         (sigma_s**2, "variance = σ_s² = Var(x_s | x_0) > Var(x_s | x_t, x_0)"),
     ):
-        _unless(close(variance, torch.full_like(x_t, wrong)), hint)
-    _unless(not close(variance, torch.full_like(x_t, true_variance)), "variance ≠ (5.8)")
+        expect(not close(variance, torch.full_like(x_t, wrong)), hint)
+    expect(close(variance, torch.full_like(x_t, true_variance)), "variance ≠ (5.8)")
 
 
 @exercise
@@ -76,17 +53,17 @@ def check_5_2(noise_loss: Callable[..., Tensor]) -> None:
     The second batch has as many rows as entries in a row, where α of shape (n,) multiplies the wrong axis unnoticed.
     """
     for n, d in ((5, 3), (4, 4)):
-        x_0, eps = _normal(n, d, seed=53), _normal(n, d, seed=54)
+        x_0, eps = normal(n, d, seed=53), normal(n, d, seed=54)
         t = torch.linspace(0.1, 0.9, n).double()
         alpha, sigma = (1.5 * t).cos(), (1.5 * t).sin()
         a, s = alpha[:, None], sigma[:, None]
 
         def eps_hat(x_t: Any, t: Any) -> Tensor:
-            x_t, t = _tensor(x_t), _tensor(t)
+            x_t, t = tensor(x_t), tensor(t)
             return torch.tanh(1.3 * x_t + 0.2) * (1 + t.reshape(-1, 1))
 
-        loss = _tensor(given(noise_loss(eps_hat, x_0.clone(), t.clone(), alpha.clone(), sigma.clone(), eps.clone())))
-        _shape("loss", loss, ())
+        answer = noise_loss(eps_hat, x_0.clone(), t.clone(), alpha.clone(), sigma.clone(), eps.clone())
+        loss = tensor(answer, (), "loss")
 
         def mean_square(truth: Tensor, x_t: Tensor, t: Tensor = t, eps_hat: Callable = eps_hat) -> Tensor:
             return (truth - eps_hat(x_t, t)).square().mean()
@@ -102,10 +79,10 @@ def check_5_2(noise_loss: Callable[..., Tensor]) -> None:
             (mean_square(eps, x_0 + s * eps), "x_t = x_0 + σ_t ε:  α_t x_0 ?"),
             (mean_square(eps, x_0), "ε̂(x_0, t):  ε̂(x_t, t) ?"),
         ):
-            _unless(close(loss, wrong), hint)
+            expect(not close(loss, wrong), hint)
         if n == d:
-            _unless(close(loss, mean_square(eps, alpha * x_0 + sigma * eps)), "α_t: (n,) · (n, d):  α_t[:, None] ?")
-        _unless(not close(loss, truth), "loss ≠ (5.12)")
+            expect(not close(loss, mean_square(eps, alpha * x_0 + sigma * eps)), "α_t: (n,) · (n, d):  α_t[:, None] ?")
+        expect(close(loss, truth), "loss ≠ (5.12)")
 
 
 @exercise
@@ -127,10 +104,9 @@ def check_5_3(eps_hat: Callable[[Tensor, Tensor], Tensor]) -> None:
         best_x_0 = (alpha * x_t / sigma**2).tanh()
         best = (x_t - alpha * best_x_0) / sigma
         with torch.no_grad():
-            guess = _tensor(given(given(eps_hat)(x_t.clone(), t.expand(count).clone())))
-        _shape("eps_hat(x_t, t)", guess, (count, 1))
+            guess = tensor(given(eps_hat)(x_t.clone(), t.expand(count).clone()), (count, 1), "eps_hat(x_t, t)")
         rows.append((eps.double(), best.double(), best_x_0.double(), (-best / sigma).double(), guess))
-    eps, best, best_x_0, score, guess = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    eps, best, best_x_0, score, guess = (torch.cat(column) for column in zip(*rows, strict=True))
     floor = (eps - best).square().mean().item()
 
     def apart(other: Tensor) -> float:
@@ -139,11 +115,11 @@ def check_5_3(eps_hat: Callable[[Tensor, Tensor], Tensor]) -> None:
     share = apart(best)
     if share < 0.05:
         return
-    _unless(guess.square().mean() < 1e-3, "ε̂ ≈ 0:  training ?")
+    expect(not guess.square().mean() < 1e-3, "ε̂ ≈ 0:  training ?")
     for other, hint in (
         (-best, "−ε̂:  ± ?"),
         (best_x_0, "x̂_0:  ε̂ = (x_t − α_t x̂_0)/σ_t ?"),
         (score, "∇ log q(x_t) = −ε̂/σ_t:  ε̂ ?"),
     ):
-        _unless(apart(other) < 0.2 < share, hint)
+        expect(not apart(other) < 0.2 < share, hint)
     raise Hint(f"E|E[ε|x_t] − ε̂|² / E|ε − E[ε|x_t]|² = {share:.3f} ≥ 0.05")

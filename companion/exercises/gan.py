@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from companion.exercises import Hint, close, exercise, given
-
-
-def _normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def _expect(condition: Any, hint: str) -> None:
-    """Raise the hint unless the condition holds."""
-    if not bool(condition):
-        raise Hint(hint)
-
-
-def _number(answer: Any) -> Tensor:
-    """The answer, a tensor, a NumPy array, a list or a number, as a scalar in float64."""
-    value = torch.as_tensor(given(answer)).detach().double()
-    _expect(value.ndim == 0, f"shape {tuple(value.shape)} → ()")
-    return value
+from companion.exercises import close, exercise, expect, given, normal, tensor
 
 
 @exercise
 def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`value(a_real, a_made)` is V of (4.5) from logits, a scalar, also where probabilities round to 0 or 1."""
-    a_real, a_made = _normal(50, seed=41), _normal(40, seed=42) - 1
-    answer = _number(value(a_real.clone(), a_made.clone()))
+    a_real, a_made = normal(50, seed=41), normal(40, seed=42) - 1
+    answer = tensor(value(a_real.clone(), a_made.clone()), ())
     real = Bernoulli(logits=a_real).log_prob(torch.ones(50).double())
     made = Bernoulli(logits=a_made).log_prob(torch.zeros(40).double())
     fooled = Bernoulli(logits=a_made).log_prob(torch.ones(40).double())
@@ -45,11 +27,11 @@ def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
         (torch.cat([real, made]).mean(), "mean(a, b) → mean(a) + mean(b)"),
         ((real.mean() + made.mean()) / math.log(2), "log₂ → log (nat)"),
     ):
-        _expect(not close(answer, wrong), hint)
-    _expect(close(answer, real.mean() + made.mean()), "≠ (4.5)")
+        expect(not close(answer, wrong), hint)
+    expect(close(answer, real.mean() + made.mean()), "≠ (4.5)")
     far = torch.tensor([-500.0]), torch.tensor([500.0])
-    at_the_ends = _number(value(*far))
-    _expect(
+    at_the_ends = tensor(value(*far), ())
+    expect(
         bool(at_the_ends.isfinite()) and math.isclose(at_the_ends.item(), -1000, rel_tol=1e-4),
         f"a = ∓500: V = −1000, not {at_the_ends:.4g}; D → (4.6)",
     )
@@ -59,14 +41,14 @@ def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
 def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`jsd(p, q)` is (4.9) in nats for probabilities of shape (K,), some of which may be 0."""
     p, q = torch.tensor([[0.5, 0.3, 0.2, 0.0, 0.0], [0.1, 0.0, 0.3, 0.6, 0.0]], dtype=torch.float64)
-    answer = _number(jsd(p.clone(), q.clone()))
+    answer = tensor(jsd(p.clone(), q.clone()), ())
     # What one draw tells about the coin that chose the distribution: log 2 − E[H(coin | draw)].
     m = (p + q) / 2
     seen = m > 0
     truth = math.log(2) - (m[seen] * Bernoulli(probs=(p / (2 * m))[seen]).entropy()).sum()
     one = (p[seen].xlogy(p[seen]) - p[seen].xlogy(m[seen])).sum()
-    _expect(not answer.isnan(), "NaN: 0 · log 0 = 0 (torch.xlogy); p = q = 0 → 0/0")
-    _expect(answer.isfinite(), "∞: KL(p ‖ q) → KL(p ‖ m), m = (p + q)/2")
+    expect(not answer.isnan(), "NaN: 0 · log 0 = 0 (torch.xlogy); p = q = 0 → 0/0")
+    expect(answer.isfinite(), "∞: KL(p ‖ q) → KL(p ‖ m), m = (p + q)/2")
     for wrong, hint in (
         (2 * truth, "× 1/2"),
         (-truth, "± : KL(p ‖ m) = Σ p log(p/m)"),
@@ -75,16 +57,16 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
         (one, "KL(p ‖ m) + ?"),
         (2 * truth - one, "KL(q ‖ m) + ?"),
     ):
-        _expect(not close(answer, wrong), hint)
-    _expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")
+        expect(not close(answer, wrong), hint)
+    expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")
 
 
 @exercise
 def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> None:
     """`penalty(f, x, y, eps)` is (4.18), differentiable; f maps (n, d) to (n,), eps has shape (n, 1)."""
     n, d = 6, 3
-    x, y = _normal(n, d, seed=43), _normal(n, d, seed=44) + 2
-    w = (0.3 * _normal(d, seed=45)).requires_grad_()
+    x, y = normal(n, d, seed=43), normal(n, d, seed=44) + 2
+    w = (0.3 * normal(d, seed=45)).requires_grad_()
     eps = torch.rand(n, 1, generator=torch.Generator().manual_seed(46)).double()
 
     def f(rows: Tensor) -> Tensor:
@@ -97,7 +79,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
     slope = gradients(eps * x + (1 - eps) * y)
     norm = slope.norm(dim=1)
     truth = (norm - 1).square().mean()
-    found = _number(answer)
+    found = tensor(answer, ())
     for wrong, hint in (
         ((gradients(x).norm(dim=1) - 1).square().mean(), "x → x̂ = εx + (1 − ε)y"),
         ((gradients(y).norm(dim=1) - 1).square().mean(), "y → x̂ = εx + (1 − ε)y"),
@@ -109,19 +91,19 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
         ((norm - 1).abs().mean(), "|‖∇f‖ − 1| → (‖∇f‖ − 1)²"),
         (norm.square().mean(), "‖∇f‖² → (‖∇f‖ − 1)²"),
     ):
-        _expect(not close(found, wrong.detach()), hint)
-    _expect(close(found, truth.detach()), "≠ (4.18)")
-    _expect(isinstance(answer, Tensor) and answer.requires_grad, "value ✓, no gradient: create_graph=True")
+        expect(not close(found, wrong.detach()), hint)
+    expect(close(found, truth.detach()), "≠ (4.18)")
+    expect(isinstance(answer, Tensor) and answer.requires_grad, "value ✓, no gradient: create_graph=True")
     (found_gradient,) = torch.autograd.grad(answer, w, retain_graph=True)
     (true_gradient,) = torch.autograd.grad(truth, w)
-    _expect(close(found_gradient, true_gradient), "value ✓, gradient ✗: create_graph=True, detach()?")
+    expect(close(found_gradient, true_gradient), "value ✓, gradient ✗: create_graph=True, detach()?")
 
 
 @exercise
 def check_4_4(w1: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`w1(x, y)` is (4.17) for samples of shape (n,)."""
-    x, y = _normal(300, seed=47), 1.5 * _normal(300, seed=48) + 0.4
-    answer = _number(w1(x.clone(), y.clone()))
+    x, y = normal(300, seed=47), 1.5 * normal(300, seed=48) + 0.4
+    answer = tensor(w1(x.clone(), y.clone()), ())
     # The area between the two step functions, from all points in order.
     points = torch.cat([x, y]).sort().values
     F_x, F_y = ((points[:-1, None] >= sample).double().mean(1) for sample in (x, y))
@@ -136,5 +118,5 @@ def check_4_4(w1: Callable[[Tensor, Tensor], Tensor]) -> None:
         ((a - b).square().mean(), "W₂² → W₁"),
         ((a - b).square().mean().sqrt(), "W₂ → W₁"),
     ):
-        _expect(not close(answer, wrong), hint)
-    _expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")
+        expect(not close(answer, wrong), hint)
+    expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")

@@ -5,53 +5,37 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.exercises import Hint, close, exercise, given
+from companion.exercises import Hint, close, exercise, expect, parts, tensor
 from companion.latent import GaussianMixture, NonlinearGaussian
-
-
-def _need(condition: Any, hint: str) -> None:
-    if not bool(condition):
-        raise Hint(hint)
-
-
-def _tensor(answer: Any, shape: tuple[int, ...]) -> Tensor:
-    """The answer as a tensor of float64, or a hint that says which shape is wanted."""
-    answer = given(answer)
-    value = torch.as_tensor(answer if isinstance(answer, Tensor) else np.asarray(answer, dtype=float))
-    value = value.detach().cpu().double()
-    _need(value.shape == shape, f"shape {tuple(value.shape)} → {shape}")
-    return value
 
 
 @exercise
 def check_1_1(log_mean_exp: Callable[[Tensor], Tensor]) -> None:
     """`log_mean_exp(log_w)` returns log (1/k) Σᵢ wᵢ, shape (N,), for log-weights of shape (k, N), (1.12)."""
     log_w = torch.tensor([[0.0, -1.0, -3.0], [-1.0, -2.0, 1.0]], dtype=torch.float64)
-    answer = _tensor(log_mean_exp(log_w), (3,))
+    answer = tensor(log_mean_exp(log_w), (3,))
     truth = log_w.exp().mean(0).log()
-    _need(not close(answer, log_w.mean(0)), "(1/k) Σᵢ log wᵢ ≤ log (1/k) Σᵢ wᵢ (Jensen)")
-    _need(not close(answer, log_w.exp().sum(0).log()), "log Σᵢ wᵢ → log (1/k) Σᵢ wᵢ: − log k")
-    _need(not close(answer, log_w.exp().mean(0)), "(1/k) Σᵢ wᵢ → log (1/k) Σᵢ wᵢ")
-    _need(close(answer, truth), "≠ log (1/k) Σᵢ wᵢ")
+    expect(not close(answer, log_w.mean(0)), "(1/k) Σᵢ log wᵢ ≤ log (1/k) Σᵢ wᵢ (Jensen)")
+    expect(not close(answer, log_w.exp().sum(0).log()), "log Σᵢ wᵢ → log (1/k) Σᵢ wᵢ: − log k")
+    expect(not close(answer, log_w.exp().mean(0)), "(1/k) Σᵢ wᵢ → log (1/k) Σᵢ wᵢ")
+    expect(close(answer, truth), "≠ log (1/k) Σᵢ wᵢ")
     more = torch.linspace(-2, 2, 20, dtype=torch.float64).sin().view(5, 4)
     truth = more.exp().mean(0).log()
-    _need(close(_tensor(log_mean_exp(more), (4,)), truth), "k = 5: − log k")
+    expect(close(tensor(log_mean_exp(more), (4,)), truth), "k = 5: − log k")
     for shift in (-1000.0, 1000.0):
-        answer = _tensor(log_mean_exp(more + shift), (4,))
-        _need(
+        answer = tensor(log_mean_exp(more + shift), (4,))
+        expect(
             close(answer, truth + shift),
             f"log w ≈ {shift:.0f}: exp(log w) = {'0' if shift < 0 else '∞'} → log w − max log w",
         )
     apart = torch.tensor([0.0, -1000.0, 1000.0, -3000.0], dtype=torch.float64)
-    answer = _tensor(log_mean_exp(more + apart), (4,))
-    _need(close(answer, truth + apart), "max log w: n = 1, …, N → maxᵢ log wᵢₙ, shape (N,)")
+    answer = tensor(log_mean_exp(more + apart), (4,))
+    expect(close(answer, truth + apart), "max log w: n = 1, …, N → maxᵢ log wᵢₙ, shape (N,)")
 
 
 @exercise
@@ -59,16 +43,16 @@ def check_1_2(log_weight: Callable[[NonlinearGaussian, Tensor, Tensor, Normal], 
     """`log_weight(model, x, z, q)` returns log p(z) + log p(x | z) − log q(z), (1.17)."""
     x, z = torch.tensor([0.2, 1.4, -0.8]), torch.tensor([0.1, 1.2, -0.5])
     for b, sigma, m, s in ((1.0, 0.3, 0.4, 0.7), (0.5, 0.8, -0.2, 1.3)):
-        answer = _tensor(log_weight(NonlinearGaussian(b, sigma), x, z, Normal(m, s)), (3,))
+        answer = tensor(log_weight(NonlinearGaussian(b, sigma), x, z, Normal(m, s)), (3,))
         half = 0.5 * math.log(2 * math.pi)
         prior = -0.5 * z**2 - half
         likelihood = -0.5 * ((x - z - b * torch.sin(3 * z)) / sigma) ** 2 - math.log(sigma) - half
         proposal = -0.5 * ((z - m) / s) ** 2 - math.log(s) - half
-        _need(not close(answer, likelihood - proposal), "p(x, z) = p(z) p(x | z): p(z)?")
-        _need(not close(answer, prior + likelihood), "w = p(x, z) / q(z): − log q(z)")
-        _need(not close(answer, prior + likelihood + proposal), "+ log q(z) → − log q(z)")
-        _need(not close(answer, (prior + likelihood - proposal).exp()), "w → log w")
-        _need(close(answer, prior + likelihood - proposal), "≠ log p(z) + log p(x | z) − log q(z)")
+        expect(not close(answer, likelihood - proposal), "p(x, z) = p(z) p(x | z): p(z)?")
+        expect(not close(answer, prior + likelihood), "w = p(x, z) / q(z): − log q(z)")
+        expect(not close(answer, prior + likelihood + proposal), "+ log q(z) → − log q(z)")
+        expect(not close(answer, (prior + likelihood - proposal).exp()), "w → log w")
+        expect(close(answer, prior + likelihood - proposal), "≠ log p(z) + log p(x | z) − log q(z)")
 
 
 @exercise
@@ -76,17 +60,17 @@ def check_1_3(discrete_elbo: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`discrete_elbo(log_joint, q)` returns Σ_c q_nc (log p(x_n, z = c) − log q_nc), shape (N,), (1.20)."""
     log_joint = torch.tensor([[-1.0, -2.0, -4.0], [-3.0, -0.5, -1.5], [-2.0, -2.5, -1.0]], dtype=torch.float64)
     q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
-    answer = _tensor(discrete_elbo(log_joint, q), (3,))
+    answer = tensor(discrete_elbo(log_joint, q), (3,))
     energy, entropy = (q * log_joint).sum(1), -(q * q.log()).sum(1)
-    _need(not close(answer, energy), "E_q[log p(x, z)] − E_q[log q(z)]: − log q(z)?")
-    _need(not close(answer, energy - entropy), "+ log q(z) → − log q(z)")
-    _need(not close(answer, log_joint.logsumexp(1)), "log p(x) ≥ L(q)")
-    _need(not close(answer, (log_joint - q.log()).mean(1)), "(1/K) Σ_c → Σ_c q_c")
-    _need(not close(answer, -energy - entropy), "−L(q) → L(q)")
-    _need(close(answer, energy + entropy), "≠ Σ_c q_c (log p(x, z = c) − log q_c)")
+    expect(not close(answer, energy), "E_q[log p(x, z)] − E_q[log q(z)]: − log q(z)?")
+    expect(not close(answer, energy - entropy), "+ log q(z) → − log q(z)")
+    expect(not close(answer, log_joint.logsumexp(1)), "log p(x) ≥ L(q)")
+    expect(not close(answer, (log_joint - q.log()).mean(1)), "(1/K) Σ_c → Σ_c q_c")
+    expect(not close(answer, -energy - entropy), "−L(q) → L(q)")
+    expect(close(answer, energy + entropy), "≠ Σ_c q_c (log p(x, z = c) − log q_c)")
     sure = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
     truth = torch.tensor([-2.0, -1.75 + math.log(2)], dtype=torch.float64)
-    _need(close(_tensor(discrete_elbo(log_joint[:2], sure), (2,)), truth), "q_c = 0: q_c log q_c = 0")
+    expect(close(tensor(discrete_elbo(log_joint[:2], sure), (2,)), truth), "q_c = 0: q_c log q_c = 0")
 
 
 @exercise
@@ -99,21 +83,23 @@ def check_1_6(responsibilities: Callable[[Tensor, Tensor, Tensor, Tensor], Tenso
         joint = weight * torch.exp(-((x[:, None] - mu) ** 2) / (2 * scale**2)) / scale
         return joint / joint.sum(1, keepdim=True)
 
-    answer = _tensor(responsibilities(x, pi, mu, sigma), (4, 3))
-    _need(close(answer.sum(1), torch.ones(4)), "Σ_c r_nc = 1")
-    _need(not close(answer, truth(torch.ones(3), sigma)), "π_c?")
-    _need(not close(answer, truth(pi, sigma.sqrt())), "sigma = σ, σ² → sigma²")
-    _need(not close(answer, truth(pi * sigma, sigma)), "N(x; μ_c, σ_c²) = exp(…) / (√(2π) σ_c): 1/σ_c?")
-    _need(close(answer, truth(pi, sigma)), "≠ (1.23)")
+    answer = tensor(responsibilities(x, pi, mu, sigma), (4, 3))
+    expect(close(answer.sum(1), torch.ones(4)), "Σ_c r_nc = 1")
+    expect(not close(answer, truth(torch.ones(3), sigma)), "π_c?")
+    expect(not close(answer, truth(pi, sigma.sqrt())), "sigma = σ, σ² → sigma²")
+    expect(not close(answer, truth(pi * sigma, sigma)), "N(x; μ_c, σ_c²) = exp(…) / (√(2π) σ_c): 1/σ_c?")
+    expect(close(answer, truth(pi, sigma)), "≠ (1.23)")
     # Far away the narrow components vanish beside the wide one, and among equals the nearest wins.
     cases = [
         ((pi, mu, sigma), [[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
         (([0.9, 0.1], [-1.0, 1.0], [1.0, 1.0]), [[1.0, 0.0], [0.0, 1.0]]),
     ]
     for parameters, rows in cases:
-        parts = [torch.as_tensor(part, dtype=torch.float64) for part in parameters]
-        far = _tensor(responsibilities(torch.tensor([-500.0, 500.0], dtype=torch.float64), *parts), (2, len(parts[0])))
-        _need(
+        mixture = [tensor(part) for part in parameters]
+        far = tensor(
+            responsibilities(torch.tensor([-500.0, 500.0], dtype=torch.float64), *mixture), (2, len(mixture[0]))
+        )
+        expect(
             close(far, torch.tensor(rows)),
             f"x = ∓500: exp(…) = 0, 0/0; log π_c + log N(…) → softmax: {rows}",
         )
@@ -128,20 +114,18 @@ def check_1_7(m_step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]])
     cases = [(x, torch.stack([first, 1 - first], 1)), (x[1:], torch.stack([first, 1 - first - third, third], 1)[1:])]
     for data, r in cases:
         K, N = r.shape[1], len(data)
-        answer = given(m_step(data, r))
-        _need(isinstance(answer, tuple | list) and len(answer) == 3, "return pi, mu, sigma2")
-        pi, mu, sigma2 = (_tensor(part, (K,)) for part in answer)
+        pi, mu, sigma2 = (tensor(part, (K,)) for part in parts(m_step(data, r), "pi", "mu", "sigma2"))
         n_c = r.sum(0)
         mean, second = r.T @ data / n_c, r.T @ data**2 / n_c
-        _need(not close(pi, n_c), "N_c → π_c = N_c / N")
-        _need(close(pi, n_c / N), "π_c ≠ N_c / N")
-        _need(not close(mu, mean * n_c / N), "μ_c = (1/N) Σ … → (1/N_c) Σ …")
-        _need(close(mu, mean), "μ_c ≠ (1/N_c) Σₙ r_nc xₙ")
-        _need(not close(sigma2, (second - mean**2).sqrt()), "σ_c → σ_c²")
+        expect(not close(pi, n_c), "N_c → π_c = N_c / N")
+        expect(close(pi, n_c / N), "π_c ≠ N_c / N")
+        expect(not close(mu, mean * n_c / N), "μ_c = (1/N) Σ … → (1/N_c) Σ …")
+        expect(close(mu, mean), "μ_c ≠ (1/N_c) Σₙ r_nc xₙ")
+        expect(not close(sigma2, (second - mean**2).sqrt()), "σ_c → σ_c²")
         overall = second - 2 * mean * data.mean() + data.mean() ** 2
-        _need(not close(sigma2, overall), "(xₙ − x̄)² → (xₙ − μ_c)²")
-        _need(not close(sigma2, (second - mean**2) * n_c / N), "σ_c² = (1/N) Σ … → (1/N_c) Σ …")
-        _need(close(sigma2, second - mean**2), "σ_c² ≠ (1/N_c) Σₙ r_nc (xₙ − μ_c)²")
+        expect(not close(sigma2, overall), "(xₙ − x̄)² → (xₙ − μ_c)²")
+        expect(not close(sigma2, (second - mean**2) * n_c / N), "σ_c² = (1/N) Σ … → (1/N_c) Σ …")
+        expect(close(sigma2, second - mean**2), "σ_c² ≠ (1/N_c) Σₙ r_nc (xₙ − μ_c)²")
 
 
 @exercise
@@ -158,7 +142,7 @@ def check_1_8(held_out_log_density: Callable[[Tensor, Tensor, int, torch.Generat
         warnings.simplefilter("ignore")
         for K in (3, 8):
             generator = torch.Generator().manual_seed(3)
-            answer = _tensor(held_out_log_density(train, test, K, generator), ())
+            answer = tensor(held_out_log_density(train, test, K, generator), ())
             model = fitted(train, K)
             truth = model.log_prob(test)
             if close(answer, truth.mean()):
@@ -174,5 +158,5 @@ def check_1_8(held_out_log_density: Callable[[Tensor, Tensor, int, torch.Generat
                 "log (1/N) Σₙ p → (1/N) Σₙ log p": truth.exp().mean().log(),
             }
             for hint, value in faults.items():
-                _need(not close(answer, value), hint)
+                expect(not close(answer, value), hint)
             raise Hint("≠ (1/N) Σₙ log p(xₙ), fit(…, floor=0.02, tol=1e-4, generator=generator)")

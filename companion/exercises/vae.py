@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from companion.exercises import Hint, close, exercise, given
-
-
-def _normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def _numbers(answer: Any, *shape: int) -> Tensor:
-    """The answer, whether tensor, NumPy array or list, as a tensor of this shape."""
-    value = _tensor(given(answer))
-    if value.shape != shape:
-        raise Hint(f"shape {tuple(value.shape)} ≠ {shape}")
-    return value
-
-
-def _tensor(answer: Any) -> Tensor:
-    if isinstance(answer, list | tuple):
-        answer = torch.stack([_tensor(given(part)) for part in answer])
-    return torch.as_tensor(answer).detach().double()
+from companion.exercises import Hint, close, exercise, normal, tensor
 
 
 def _compare(answer: Tensor, truth: Tensor, otherwise: str, mistakes: dict[str, Tensor]) -> None:
@@ -41,8 +22,8 @@ def _compare(answer: Tensor, truth: Tensor, otherwise: str, mistakes: dict[str, 
 @exercise
 def check_3_1(kl_to_prior: Callable[[Tensor, Tensor], Tensor]) -> None:
     """`kl_to_prior(mean, log_variance)` is KL(N(m, diag s²) ‖ N(0, I)), (3.18), shape (n,)."""
-    mean, log_variance = _normal(5, 3, seed=31), _normal(5, 3, seed=32)
-    answer = _numbers(kl_to_prior(mean.clone(), log_variance.clone()), 5)
+    mean, log_variance = normal(5, 3, seed=31), normal(5, 3, seed=32)
+    answer = tensor(kl_to_prior(mean.clone(), log_variance.clone()), (5,))
     q = Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
     p = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
     truth = kl_divergence(q, p)
@@ -60,14 +41,14 @@ def check_3_1(kl_to_prior: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise
 def check_3_2(elbo: Callable[..., Tensor]) -> None:
     """`elbo(x, mean, log_variance, decode, sigma2, eps)` is (3.15) at z = m + s ε minus (3.18), shape (n,)."""
-    x, mean, log_variance, eps = (_normal(4, d, seed=33 + d) for d in (6, 2, 2, 2))
+    x, mean, log_variance, eps = (normal(4, d, seed=33 + d) for d in (6, 2, 2, 2))
     log_variance, eps, sigma2 = log_variance - 1, eps + 0.5, 0.2
-    weight = _normal(2, 6, seed=40)
+    weight = normal(2, 6, seed=40)
 
     def decode(z: Tensor) -> Tensor:
         return torch.tanh(torch.as_tensor(z).double() @ weight)
 
-    answer = _numbers(elbo(x, mean, log_variance, decode, sigma2, eps), 4)
+    answer = tensor(elbo(x, mean, log_variance, decode, sigma2, eps), (4,))
     std = (0.5 * log_variance).exp()
     q, z = Independent(Normal(mean, std), 1), mean + std * eps
     prior = Independent(Normal(torch.zeros_like(mean), 1.0), 1)
@@ -93,10 +74,10 @@ def check_3_2(elbo: Callable[..., Tensor]) -> None:
 @exercise
 def check_3_3(score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     """`score_gradient(f, z, mean, std)` is (fᵢ − mean of the other f) ∇_m log q(zᵢ), shape (k, d_z)."""
-    k, mean, std = 7, _normal(3, seed=51), _normal(3, seed=52).exp()
-    z = mean + std * _normal(k, 3, seed=53)
+    k, mean, std = 7, normal(3, seed=51), normal(3, seed=52).exp()
+    z = mean + std * normal(k, 3, seed=53)
     f = z.square().sum(1) + 100
-    answer = _numbers(score_gradient(f, z, mean, std), k, 3)
+    answer = tensor(score_gradient(f, z, mean, std), (k, 3))
     point = mean.clone().requires_grad_()
     rows = [torch.autograd.grad(Normal(point, std).log_prob(row).sum(), point)[0] for row in z]
     score = torch.stack(rows)
@@ -115,7 +96,7 @@ def check_3_3(score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 @exercise
 def check_3_5(gains: Tensor) -> None:
     """`gains` are ELBO − log p under PPCA on held-out digits, in nats, for d_z = 1, 2, 4, 8; the bounds are wide."""
-    answer = _numbers(gains, 4)
+    answer = tensor(gains, (4,))
 
     def plausible(nats: Tensor) -> bool:  # five seeds: 4.8 to 5.3 for d_z = 4, 0.9 to 3.2 for the others
         return bool((nats > 0).all() and nats.argmax() == 2 and 3 < nats[2] < 5.9)
