@@ -156,7 +156,7 @@ PREDICTIONS = ("noise", "data", "velocity")
 
 
 def target(predict: str, x_0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """What the network is to predict: ε, x_0, or the velocity dx_t/dt = α'(t) x_0 + σ'(t) ε, (5.21)."""
+    """What the network is to predict: ε, x_0, or the velocity dx_t/dt = α'(t) x_0 + σ'(t) ε, (5.29)."""
     if predict == "velocity":
         d_alpha, d_sigma = schedule.rates(t)
         return d_alpha * x_0 + d_sigma * eps
@@ -164,7 +164,7 @@ def target(predict: str, x_0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule
 
 
 def split(predict: str, prediction: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """x_0 and ε from x_t and the prediction of either, or of the velocity: two linear equations, (5.1), (5.22)."""
+    """x_0 and ε from x_t and the prediction of either, or of the velocity: two linear equations, (5.1), (5.35)."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     if predict == "noise":
         return (x_t - sigma * prediction) / alpha, prediction
@@ -284,14 +284,14 @@ class Sampler:
 
 @dataclass(frozen=True)
 class DDPM(Sampler):
-    """Ancestral sampling, x_s ~ q(x_s | x_t, x̂_0), (5.17) (Ho, Jain & Abbeel 2020).
+    """Ancestral sampling, x_s ~ q(x_s | x_t, x̂_0), (5.24) (Ho, Jain & Abbeel 2020).
 
-    The true variance of x_s given x_t, (5.80), lies on average between the two of that paper if the data have at most
+    The true variance of x_s given x_t, (5.26), lies on average between the two of that paper if the data have at most
     variance 1 in every direction and α² + σ² = 1: the lower is right for a single point, the upper for N(0, I).
 
     Args:
         steps: number of steps.
-        variance: "lower", that of q(x_s | x_t, x_0), (5.8); or "upper", σ²_{t|s} of (5.3), DDPM's β, with no noise in
+        variance: "lower", that of q(x_s | x_t, x_0), (5.11); or "upper", σ²_{t|s} of (5.3), DDPM's β, with no noise in
             the last step.
 
     Raises:
@@ -316,9 +316,9 @@ class DDPM(Sampler):
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """x_s = α_s x̂_0 + √(σ_s² − n²) ε̂ + n z with fresh noise z, n = η · the deviation of q(x_s | x_t, x_0), (5.18).
+    """x_s = α_s x̂_0 + √(σ_s² − n²) ε̂ + n z with fresh noise z, n = η · the deviation of q(x_s | x_t, x_0), (5.25).
 
-    η = 1 is DDPM; η = 0 adds no noise and is Euler's method for (5.19). Song, Meng & Ermon, "Denoising Diffusion
+    η = 1 is DDPM; η = 0 adds no noise and is Euler's method for (5.27). Song, Meng & Ermon, "Denoising Diffusion
     Implicit Models" (2021).
 
     Args:
@@ -345,7 +345,7 @@ class DDIM(Sampler):
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """The trapezoidal rule on dx = x̂_0 dα + ε̂ dσ, (5.20): second order, with 2 · steps − 1 evaluations.
+    """The trapezoidal rule on dx = x̂_0 dα + ε̂ dσ, (5.30): second order, with 2 · steps − 1 evaluations.
 
     Euler's step predicts x_s, the network looks there, and the mean of both predictions makes the step; the last step,
     to t = 0, is Euler's. Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022).
@@ -365,7 +365,7 @@ class Heun(Sampler):
 def edm_times(
     steps: int, schedule: str | Schedule, *, smallest: float = 0.002, largest: float = 80.0, rho: float = 7.0
 ) -> tuple[float, ...]:
-    """Times for a `Sampler`, closer together where there is little noise: even in (σ/α)^(1/ρ), (5.85).
+    """Times for a `Sampler`, closer together where there is little noise: even in (σ/α)^(1/ρ), (5.34).
 
     The first is 1, the last 0, and the others have the σ/α of Karras et al., "Elucidating the Design Space of
     Diffusion-Based Generative Models" (2022).
@@ -481,7 +481,7 @@ class Diffusion(nn.Module):
         return normal(self.schedule.alpha(t) * x, self.schedule.sigma(t))
 
     def q_posterior(self, x_t: Tensor, x_0: Tensor, s: Tensor, t: Tensor) -> Independent:
-        """q(x_s | x_t, x_0), (5.8), a Gaussian, for 0 ≤ s < t ≤ 1."""
+        """q(x_s | x_t, x_0), (5.11), a Gaussian, for 0 ≤ s < t ≤ 1."""
         s, t = _column(s, x_t), _column(t, x_t)
         alpha_s, sigma_s = self.schedule.alpha(s), self.schedule.sigma(s)
         alpha_ts = self.schedule.alpha(t) / alpha_s
@@ -498,7 +498,7 @@ class Diffusion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε̂, the predictions of the network, both of shape (n, …).
 
-        With labels, the network predicts (1 − ω) · without them + ω · with them, (5.27): classifier-free guidance.
+        With labels, the network predicts (1 − ω) · without them + ω · with them, (5.40): classifier-free guidance.
         Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), whose w is ω − 1.
 
         Args:
@@ -520,12 +520,12 @@ class Diffusion(nn.Module):
         return split(self.predicts, prediction, x_t, t, self.schedule)
 
     def velocity(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = 1.0) -> Tensor:
-        """dx/dt = α'(t) x̂_0 + σ'(t) ε̂, (5.21), the field along which the distribution of x_t flows."""
+        """dx/dt = α'(t) x̂_0 + σ'(t) ε̂, (5.29), the field along which the distribution of x_t flows."""
         x_0, eps = self.predict(x_t, t, labels, guidance)
         return target("velocity", x_0, eps, _column(t, x_t), self.schedule)
 
     def score(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = 1.0) -> Tensor:
-        """∇ log q(x_t) as the network sees it, −ε̂/σ(t), (5.15)."""
+        """∇ log q(x_t) as the network sees it, −ε̂/σ(t), (5.20)."""
         return -self.predict(x_t, t, labels, guidance)[1] / self.schedule.sigma(_column(t, x_t))
 
     # Training
@@ -557,9 +557,9 @@ class Diffusion(nn.Module):
     def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean squared error of what the network predicts, at one random time for each row of x.
 
-        With weighting "simple" it is the mean over the rows and over the d entries of x, so 1/d of the ‖·‖² of (5.12)
-        for the noise and of (5.23) for the velocity. With "elbo" it is the part of minus the bound that depends on
-        the network, (5.13), for infinitely many steps, in nats, the mean over the rows. The times of a batch are
+        With weighting "simple" it is the mean over the rows and over the d entries of x, so 1/d of the ‖·‖² of (5.15)
+        for the noise and of (5.36) for the velocity. With "elbo" it is the part of minus the bound that depends on
+        the network, (5.18), for infinitely many steps, in nats, the mean over the rows. The times of a batch are
         stratified, so that it sees all of them.
 
         Args:
@@ -587,9 +587,9 @@ class Diffusion(nn.Module):
     def elbo_terms(
         self, x: Tensor, steps: int = 100, *, labels: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The terms of (5.7) in nats: reconstruction (n,), KL of each step (n, T−1), KL of the prior (n,).
+        """The terms of (5.9) in nats: reconstruction (n,), KL of each step (n, T−1), KL of the prior (n,).
 
-        The KL of a step is ½ (SNR(s) − SNR(t)) |x_0 − x̂_0|², (5.10), here at one x_t ~ q(x_t | x_0).
+        The KL of a step is ½ (SNR(s) − SNR(t)) |x_0 − x̂_0|², (5.13), here at one x_t ~ q(x_t | x_0).
 
         Args:
             x: data, shape (n, …). Values are checked as in `check_data`; but x may be far from the model's data.
@@ -642,7 +642,7 @@ class Diffusion(nn.Module):
         probes: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """log p(x) of what the probability-flow ODE makes of noise, by (5.83), in nats, shape (n,).
+        """log p(x) of what the probability-flow ODE makes of noise, by (5.32), in nats, shape (n,).
 
         The ODE carries α x, where σ/α is `resolution`, forwards to the noise at t = 1, whose density is known; on the
         way the divergence of the velocity is added up, both by the trapezoidal rule as in `Heun`. This is the density
@@ -835,7 +835,7 @@ def check_rows(model: Diffusion, x: Tensor, labels: Tensor | None, *, values: bo
 
 
 class GaussianDenoiser(nn.Module):
-    """E[x_0 | x_t], (5.14), for Gaussian data, μ + αC(α²C + σ²I)⁻¹(x_t − αμ), for predict="data".
+    """E[x_0 | x_t], (5.19), for Gaussian data, μ + αC(α²C + σ²I)⁻¹(x_t − αμ), for predict="data".
 
     Args:
         mu: mean of the data, shape (d,).
@@ -857,7 +857,7 @@ class GaussianDenoiser(nn.Module):
 
 
 class EmpiricalDenoiser(nn.Module):
-    """E[x_0 | x_t] for a finite data set, Σₙ rₙxₙ with r = softmax(−|x_t − αxₙ|²/2σ²), (5.25), for predict="data".
+    """E[x_0 | x_t] for a finite data set, Σₙ rₙxₙ with r = softmax(−|x_t − αxₙ|²/2σ²), (5.38), for predict="data".
 
     This is what a network that minimises the loss on these data perfectly would learn: it only copies.
 

@@ -38,22 +38,22 @@ def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def saturating(fake: Tensor) -> Tensor:
-    """G's loss E[log(1 − D(G(z)))] of the minimax game; its gradient vanishes where D is sure, (4.13)."""
+    """G's loss E[log(1 − D(G(z)))] of the minimax game; its gradient vanishes where D is sure, (4.14)."""
     return -softplus(fake).mean()
 
 
 def non_saturating(fake: Tensor) -> Tensor:
-    """G's loss −E[log D(G(z))]: same fixed points, but a gradient where D is sure, (4.13) (Goodfellow et al. 2014)."""
+    """G's loss −E[log D(G(z))]: same fixed points, but a gradient where D is sure, (4.14) (Goodfellow et al. 2014)."""
     return softplus(-fake).mean()
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The critic's loss E[f(G(z))] − E[f(x)], minus what the best f of (4.16) maximises (Arjovsky et al. 2017)."""
+    """The critic's loss E[f(G(z))] − E[f(x)], minus what the best f of (4.17) maximises (Arjovsky et al. 2017)."""
     return fake.mean() - real.mean()
 
 
 def relativistic(ahead: Tensor, behind: Tensor) -> Tensor:
-    """E[−log sigmoid(ahead − behind)] over pairs, (4.26): D wants real ahead of fake, G fake ahead of real.
+    """E[−log sigmoid(ahead − behind)] over pairs, (4.28): D wants real ahead of fake, G fake ahead of real.
 
     Jolicoeur-Martineau (2019); Sun, Fang & Schwing (2020).
     """
@@ -75,7 +75,7 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.18), shape (n, …)."""
+    """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.19), shape (n, …)."""
     ones = [1] * (x.ndim - 1)
     eps = x.new_empty(len(x), *ones).uniform_(generator=generator)
     return eps * x + (1 - eps) * x_fake
@@ -84,7 +84,7 @@ def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.18).
+    """E[(|∇f(x̂)| − 1)²] at random interpolates x̂, (4.19).
 
     Gulrajani et al., "Improved Training of Wasserstein GANs" (2017).
     """
@@ -94,7 +94,7 @@ def gradient_penalty(
 
 
 def zero_centred_penalty(logits: Tensor, x: Tensor) -> Tensor:
-    """E|∇a(x)|²: R₁ at real samples, R₂ at generated ones, (4.27) (Mescheder, Geiger & Nowozin 2018)."""
+    """E|∇a(x)|²: R₁ at real samples, R₂ at generated ones, (4.29) (Mescheder, Geiger & Nowozin 2018)."""
     return gradient_norm(logits, x).square().mean()
 
 
@@ -150,17 +150,17 @@ class GAN(nn.Module):
         loss: what the players minimise.
             "minimax": D's cross entropy, −V of (4.5), and E[log(1 − D(G(z)))] for G (Goodfellow et al. 2014).
             "non-saturating": D's cross entropy, and −E[log D(G(z))] for G.
-            "wasserstein": E[f(G(z))] − E[f(x)], (4.16), with the gradient penalty, (4.18), and −E[f(G(z))] for G
+            "wasserstein": E[f(G(z))] − E[f(x)], (4.17), with the gradient penalty, (4.19), and −E[f(G(z))] for G
             (Gulrajani et al. 2017).
-            "relativistic": (4.26), −E[log sigmoid(a(x) − a(G(z)))] and its mirror image for G, with penalties R₁ and
-            R₂, (4.27) (Huang et al., "The GAN is dead; long live the GAN!" (2024)).
+            "relativistic": (4.28), −E[log sigmoid(a(x) − a(G(z)))] and its mirror image for G, with penalties R₁ and
+            R₂, (4.29) (Huang et al., "The GAN is dead; long live the GAN!" (2024)).
         penalty: weight of the penalty in D's loss, γ; 0 for none. By default 10 for "wasserstein", 0.1 for
             "relativistic", 0 for the others.
         at: where the slope of D's logit is penalised. By default "between" for "wasserstein", "both" for the others.
-            "real": γ/2 R₁, (4.27), as in (4.22) (Mescheder, Geiger & Nowozin 2018).
+            "real": γ/2 R₁, (4.29), as in (4.24) (Mescheder, Geiger & Nowozin 2018).
             "fake": γ/2 R₂.
             "both": γ/2 (R₁ + R₂).
-            "between": γE[(|∇a| − 1)²] at random interpolates, (4.18).
+            "between": γE[(|∇a| − 1)²] at random interpolates, (4.19).
         turns: updates of D for one of G; by default 5 for "wasserstein", else 1.
 
     Raises:
@@ -239,7 +239,7 @@ class GAN(nn.Module):
     @first_checked
     @torch.enable_grad()  # the penalty needs gradients, in a validation too
     def discriminator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """D's loss on real x and as many generated ones, with the penalty, (4.27) or (4.18); a scalar; G stays out.
+        """D's loss on real x and as many generated ones, with the penalty, (4.29) or (4.19); a scalar; G stays out.
 
         Args:
             x: data, shape (n, …).
@@ -328,7 +328,7 @@ class GAN(nn.Module):
         return self._D(both, None if labels is None else torch.cat([labels, labels])).chunk(2)
 
     def _slope(self, both: Tensor, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """E[(|∇a| − 1)²] between the real and the generated x, (4.18), or half of R₁, of R₂ or of both, (4.27)."""
+        """E[(|∇a| − 1)²] between the real and the generated x, (4.19), or half of R₁, of R₂ or of both, (4.29)."""
         if self.at == "between":
             x, x_fake = both.detach().chunk(2)
             return gradient_penalty(lambda x: self._D(x, labels), x, x_fake)
@@ -415,7 +415,7 @@ def game_value(logits: Tensor, p: Distribution, q: Distribution, x: Tensor) -> T
 
 
 def jensen_shannon(p: Distribution, q: Distribution, x: Tensor) -> Tensor:
-    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, (4.9), at most log 2, (4.11), by the trapezoidal rule.
+    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, (4.9), at most log 2, (4.12), by the trapezoidal rule.
 
     Args:
         p, q: densities over the line.

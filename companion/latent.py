@@ -348,7 +348,7 @@ class GaussianMixture(DiscreteLatent):
             max_iter: at most so many steps of EM.
             tol: EM stops when the mean log p(x) rises by less, in nats.
             floor: least variance of a component in any direction, as a fraction of the data's mean variance. Without
-                it the likelihood has no maximum: a component that shrinks onto one point sends it to infinity, (1.27).
+                it the likelihood has no maximum: a component that shrinks onto one point sends it to infinity, (1.28).
             generator: source of the random start.
 
         Returns:

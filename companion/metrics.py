@@ -149,7 +149,7 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
 
 
 def wasserstein_1d(x: Tensor, y: Tensor) -> float:
-    """Wasserstein-1 distance of two sets of numbers, ∫|F⁻¹(u) − G⁻¹(u)| du = ∫|F(t) − G(t)| dt, (4.17), exact.
+    """Wasserstein-1 distance of two sets of numbers, ∫|F⁻¹(u) − G⁻¹(u)| du = ∫|F(t) − G(t)| dt, (4.18), exact.
 
     Args:
         x, y: numbers, shapes (n,) and (m,), in any order.

@@ -90,7 +90,7 @@ class PPCA(nn.Module):
 
     @property
     def M(self) -> Tensor:
-        """M = WᵀW + σ²I, (2.16), shape (d_z, d_z)."""
+        """M = WᵀW + σ²I, (2.18), shape (d_z, d_z)."""
         return self.W.T @ self.W + self.sigma2.expand(self.latent_dim).diag()
 
     @property
@@ -117,7 +117,7 @@ class PPCA(nn.Module):
 
     @complete_rows(otherwise=_posterior_missing)
     def posterior(self, x: Tensor) -> MultivariateNormal:
-        """p(z | x) = N(z; M⁻¹Wᵀ(x − μ), σ²M⁻¹), (2.16), for each row of x, shape (n, d).
+        """p(z | x) = N(z; M⁻¹Wᵀ(x − μ), σ²M⁻¹), (2.18), for each row of x, shape (n, d).
 
         Where entries are missing, W and μ lose the rows of these entries: each row of x has its own covariance.
         """
@@ -130,7 +130,7 @@ class PPCA(nn.Module):
 
     @complete_rows(otherwise=_log_prob_missing)
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (2.8), shape (n,), O(d d_z) a row; where entries are missing, of the observed ones, (2.26).
+        """log p(x) in nats, (2.8), shape (n,), O(d d_z) a row; where entries are missing, of the observed ones, (2.31).
 
         C is never formed. With r = x − μ and m = E[z | x], Woodbury's identity gives rᵀC⁻¹r = |r − Wm|²/σ² + |m|², a
         sum of squares in which nothing cancels, and the determinant lemma log|C| = log|M| + (d − d_z) log σ², (2.7).
@@ -194,7 +194,7 @@ class PPCA(nn.Module):
         return z @ self.W.T + self.mu + self.sigma2.sqrt() * randn((n, d), self.W, generator)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """W E[z | x] + μ, (2.19), shape (n, d)."""
+        """W E[z | x] + μ, (2.21), shape (n, d)."""
         if self._has_missing(x):
             z = torch.cat([self._infer(block)[0] for block in self._blocks(x)])
         else:
@@ -202,7 +202,7 @@ class PPCA(nn.Module):
         return z @ self.W.T + self.mu
 
     def impute(self, x: Tensor) -> Tensor:
-        """x with each missing entry replaced by its conditional mean given the row's observed entries, (2.27)."""
+        """x with each missing entry replaced by its conditional mean given the row's observed entries, (2.32)."""
         return torch.where(x.isnan(), self.reconstruct(x), x)
 
     @classmethod
@@ -362,7 +362,7 @@ def mean_log_prob(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> float:
 
 
 def em_step(S: Tensor, W: Tensor, sigma2: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """One step of EM: moments (2.22) of z given x, averaged over data of covariance S; then W (2.24) and σ² (2.25)."""
+    """One step of EM: moments (2.25) of z given x, averaged over data of covariance S; then W (2.27) and σ² (2.28)."""
     M = W.T @ W + sigma2.expand(W.shape[1]).diag()
     A = torch.linalg.solve(M, W.T)  # E[z | x] = A(x − μ)
     xz = S @ A.T  # mean of (x − μ)E[z | x]ᵀ

@@ -122,7 +122,7 @@ class VAE(nn.Module):
     def elbo_terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """log p(x | z) at one z ~ q(z | x), and KL(q ‖ p(z)), (3.18), the terms of (3.11), each of shape (n,), in nats.
 
-        z = m(x) + s(x) ε with ε ~ N(0, I), (3.22): so the gradient passes through z to the encoder.
+        z = m(x) + s(x) ε with ε ~ N(0, I), (3.23): so the gradient passes through z to the encoder.
         """
         q = self.encode(x)
         eps = randn(q.mean.shape, x, generator)
@@ -140,7 +140,7 @@ class VAE(nn.Module):
 
     @first_checked
     def loss(self, x: Tensor) -> Tensor:
-        """D + βR = −E_q[log p(x | z)] + β KL(q ‖ p(z)), (3.26), the mean over the rows, in nats."""
+        """D + βR = −E_q[log p(x | z)] + β KL(q ‖ p(z)), (3.29), the mean over the rows, in nats."""
         reconstruction, kl = self._terms(x)  # elbo_terms, in training mode
         return (self.beta * kl - reconstruction).mean()
 

@@ -62,11 +62,11 @@ WRONG_5_1 = {
     "return mean, variance": lambda *args: posterior(*args)[0],
     "(α_s/α_t) x_t": lambda x_t, x_0, a_s, s_s, a_t, s_t: (a_s / a_t * x_t, torch.tensor(1.0)),
     "E[x_s | x_0]": lambda x_t, x_0, a_s, s_s, a_t, s_t: (a_s * x_0, torch.tensor(s_s**2)),
-    "mean ≠ (5.8)": lambda *args: posterior(*args, data=False),
+    "mean ≠ (5.11)": lambda *args: posterior(*args, data=False),
     "std² ?": lambda *args: posterior(*args, spread=lambda step, s_s, s_t: step**0.5 * s_s / s_t),
     "σ²_{t|s} (5.3)": lambda *args: posterior(*args, spread=lambda step, s_s, s_t: step),
     "Var(x_s | x_0) >": lambda *args: posterior(*args, spread=lambda step, s_s, s_t: s_s**2),
-    "variance ≠ (5.8)": lambda *args: posterior(*args, spread=lambda step, s_s, s_t: step * s_s / s_t),
+    "variance ≠ (5.11)": lambda *args: posterior(*args, spread=lambda step, s_s, s_t: step * s_s / s_t),
     "variance ≠": uneven,
 }
 
@@ -96,7 +96,7 @@ WRONG_5_2 = {
     "α_t x_0 ?": lambda net, x_0, t, alpha, sigma, eps: loss(net, x_0, t, torch.ones_like(alpha), sigma, eps),
     "ε̂(x_0, t)": lambda net, x_0, t, alpha, sigma, eps: (eps - net(x_0, t)).square().mean(),
     "α_t[:, None] ?": careless,
-    "loss ≠ (5.12)": lambda net, x_0, t, *rest: loss(net, x_0, 0 * t, *rest),
+    "loss ≠ (5.15)": lambda net, x_0, t, *rest: loss(net, x_0, 0 * t, *rest),
 }
 
 

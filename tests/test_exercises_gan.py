@@ -144,7 +144,7 @@ WRONG_4_3 = {
     "max(0": lambda f, x, y, eps: (sizes(f, x, y, eps) - 1).clamp(min=0).square().mean(),
     "|‖∇f‖ − 1|": lambda f, x, y, eps: (sizes(f, x, y, eps) - 1).abs().mean(),
     "‖∇f‖² →": lambda f, x, y, eps: sizes(f, x, y, eps).square().mean(),
-    "≠ (4.18)": lambda f, x, y, eps: 2 * charge(f, x, y, eps),
+    "≠ (4.19)": lambda f, x, y, eps: 2 * charge(f, x, y, eps),
     "no gradient: create_graph": lambda f, x, y, eps: charge(f, x, y, eps).detach(),
     "gradient ✗": charge_detached,
 }

@@ -150,7 +150,7 @@ WRONG = {
         "η = 0: ≠": lambda x_t, x_0, a_s, s_s, *rest: a_s * x_0 + s_s * x_t,
         ": η?": lambda *args: step(*args[:6], 0.0, args[7]),
         "σ_s ε̂ →": lambda *args: step(*args, shrink=False),
-        "≠ (5.17)": lambda *args: step(*args[:6], 0.9 * args[6], args[7]),
+        "≠ (5.24)": lambda *args: step(*args[:6], 0.9 * args[6], args[7]),
         "η²?": lambda *args: step(*args, power=1),
     },
     "5.7": {
@@ -169,7 +169,7 @@ WRONG = {
         "‖…‖²/(2σ) →": lambda *args: soft(*args, power=1),
         "argmax rₙ →": lambda x_t, x, a, s: x[torch.cdist(x_t, a * x).argmin(1)],
         "α Σₙ rₙ xₙ =": lambda x_t, x, a, s: a * soft(x_t, x, a, s),
-        "Σₙ rₙ = 1?  (5.25)": lambda *args: soft(*args, axis=0),
+        "Σₙ rₙ = 1?  (5.38)": lambda *args: soft(*args, axis=0),
         "0/0 → softmax": unsafe,
     },
     "5.9": {

@@ -925,7 +925,7 @@ def dirac(loss: str, penalty: float = 0.0, at: str | None = None) -> GAN:
 @pytest.mark.parametrize("loss", gan.LOSSES)
 @pytest.mark.parametrize("at", [None, *gan.PLACES])
 def test_the_losses_move_the_dirac_gan_as_its_closed_form_says(loss, at):
-    """(4.19) with s the sigmoid, and what a penalty of weight γ adds: −γψ for R₁ or R₂, −2γψ for both."""
+    """(4.20) with s the sigmoid, and what a penalty of weight γ adds: −γψ for R₁ or R₂, −2γψ for both."""
     gamma = 0.7 if at else 0.0
     model = dirac(loss, gamma, at)
     for theta, psi in ((0.5, 0.3), (1.2, -0.8), (-0.4, 2.0), (-1.0, -0.6)):
@@ -954,7 +954,7 @@ def test_without_a_penalty_the_dirac_gan_turns_at_the_origin(loss):
 @pytest.mark.parametrize("loss", ["minimax", "non-saturating", "relativistic"])
 @pytest.mark.parametrize(("at", "lam"), [("real", 1), ("fake", 1), ("both", 2)])
 def test_the_penalties_pull_the_dirac_gan_in(loss, gamma, at, lam):
-    """(4.22): A and its eigenvalues with λ = γ for one penalty, 2γ for both; (4.23): steps of size η."""
+    """(4.24): A and its eigenvalues with λ = γ for one penalty, 2γ for both; (4.25): steps of size η."""
     lam *= gamma
     A = jacobian(dirac(loss, gamma, at))
     assert torch.allclose(A, torch.tensor([[0, 0.5], [-0.5, -lam]], dtype=torch.float64), atol=1e-6)
@@ -970,7 +970,7 @@ def test_the_penalties_pull_the_dirac_gan_in(loss, gamma, at, lam):
 
 @pytest.mark.parametrize(("lam", "arrives"), [(0.2, False), (0.5, True)])
 def test_simultaneous_steps_arrive_if_r1_exceeds_a_quarter_of_their_size(lam, arrives):
-    """(4.23) with η = 1, whose threshold is 0.25, played with the package's losses."""
+    """(4.25) with η = 1, whose threshold is 0.25, played with the package's losses."""
     model, point = dirac("minimax", lam, "real"), torch.tensor([0.1, 0.0], dtype=torch.float64)
     for _ in range(60):
         point = point + field(model, *point.tolist())

@@ -177,9 +177,9 @@ def test_the_value_as_an_integral_over_two_densities() -> None:
 
 
 @pytest.mark.equation("4.5")
-@pytest.mark.equation("4.16")
-@pytest.mark.equation("4.18")
-@pytest.mark.equation("4.26")
+@pytest.mark.equation("4.17")
+@pytest.mark.equation("4.19")
+@pytest.mark.equation("4.28")
 @pytest.mark.parametrize("loss", ["minimax", "non-saturating", "wasserstein", "relativistic"])
 def test_both_players_minimise_the_stated_losses(players: GAN, loss: str) -> None:
     """With a linear logit, whose slope is w everywhere, both penalties have a closed form."""
@@ -284,7 +284,7 @@ def test_the_value_at_the_best_discriminator_is_the_divergence() -> None:
         assert game_value(other, p, q, x) < best - 1e-3
 
 
-@pytest.mark.equation("4.11")
+@pytest.mark.equation("4.12")
 def test_the_divergence_is_largest_without_overlap() -> None:
     for seed in range(20):
         p, q = uniform(2, 6, seed=seed).log().neg() + 1e-3
@@ -299,7 +299,7 @@ def test_the_divergence_is_largest_without_overlap() -> None:
     close(jensen_shannon(gaussian(-40.0, 0.8), gaussian(40.0, 1.2), x), LOG_2)
 
 
-@pytest.mark.equation("4.12")
+@pytest.mark.equation("4.13")
 @pytest.mark.parametrize("t", [0.0, 0.25, -0.6, 1.0, 3.0])
 def test_the_divergence_of_shifted_uniforms(t: float) -> None:
     width = 1e-3
@@ -321,7 +321,7 @@ G_OF = {  # a convex g, its slope and its conjugate
 }
 
 
-@pytest.mark.equation("4.60")
+@pytest.mark.equation("4.11")
 @pytest.mark.parametrize("name", G_OF)
 def test_every_convex_function_has_a_game_whose_value_is_its_divergence(name: str) -> None:
     """On five values, the best f is found by a search that knows neither g nor its slope, only the conjugate."""
@@ -348,7 +348,7 @@ def test_every_convex_function_has_a_game_whose_value_is_its_divergence(name: st
 # 4.5 Saturation
 
 
-@pytest.mark.equation("4.13")
+@pytest.mark.equation("4.14")
 def test_gradients_of_both_losses_with_respect_to_the_logit() -> None:
     for loss, expected in ((saturating, lambda D: -D), (non_saturating, lambda D: -(1 - D))):
         a = torch.tensor([-9.0, -1.0, 0.0, 2.5], dtype=torch.float64, requires_grad=True)
@@ -356,7 +356,7 @@ def test_gradients_of_both_losses_with_respect_to_the_logit() -> None:
         close(a.grad, expected(1 / (1 + (-a.detach()).exp())) / 4)  # the mean over four samples
 
 
-@pytest.mark.equation("4.14")
+@pytest.mark.equation("4.15")
 @pytest.mark.parametrize("theta", [0.4, 1.5, 3.0])
 def test_the_non_saturating_gradient_follows_the_reverse_divergence(theta: float) -> None:
     def distance(t: float) -> float:
@@ -398,7 +398,7 @@ def transport(x: Tensor, y: Tensor) -> float:
     return cost[rows, columns].mean()
 
 
-@pytest.mark.equation("4.15")
+@pytest.mark.equation("4.16")
 def test_no_coupling_is_cheaper_than_the_best() -> None:
     x, y = normal(30, 2, seed=10), normal(30, 2, seed=11) + 1
     cost = torch.cdist(x, y)
@@ -410,7 +410,7 @@ def test_no_coupling_is_cheaper_than_the_best() -> None:
         assert cost[range(30), order].mean() > transport(x, y)
 
 
-@pytest.mark.equation("4.16")
+@pytest.mark.equation("4.17")
 def test_the_dual_reaches_the_cost_of_the_cheapest_coupling() -> None:
     x, y = normal(25, 2, seed=12), normal(25, 2, seed=13) + torch.tensor([2.0, 0.0], dtype=torch.float64)
     points = torch.cat([x, y])
@@ -431,7 +431,7 @@ def test_the_dual_reaches_the_cost_of_the_cheapest_coupling() -> None:
         assert f[:25].mean() - f[25:].mean() <= transport(x, y) + 1e-12
 
 
-@pytest.mark.equation("4.17")
+@pytest.mark.equation("4.18")
 def test_in_one_dimension_quantiles_are_paired() -> None:
     x, y = normal(200, seed=14), normal(200, seed=15).exp()
     quantiles = (x.sort().values - y.sort().values).abs().mean().item()
@@ -446,7 +446,7 @@ def test_in_one_dimension_quantiles_are_paired() -> None:
     assert by_functions == pytest.approx(by_quantiles, abs=1e-3)
 
 
-@pytest.mark.equation("4.18")
+@pytest.mark.equation("4.19")
 def test_the_gradient_penalty_sample_by_sample() -> None:
     torch.manual_seed(2)
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
@@ -485,7 +485,7 @@ def dirac_flow(theta: float, psi: float) -> tuple[float, float]:
     return s * psi, -s * theta
 
 
-@pytest.mark.equation("4.19")
+@pytest.mark.equation("4.20")
 def test_the_flow_is_the_gradient_of_the_value() -> None:
     for theta, psi in normal(5, 2, seed=20).tolist():
         h = 1e-6
@@ -494,7 +494,7 @@ def test_the_flow_is_the_gradient_of_the_value() -> None:
         assert dirac_flow(theta, psi) == pytest.approx((-by_theta, by_psi), abs=1e-8)
 
 
-@pytest.mark.equation("4.20")
+@pytest.mark.equation("4.21")
 def test_the_exact_orbit_is_a_circle() -> None:
     path = integrate.solve_ivp(lambda _, v: dirac_flow(*v), (0, 60), [1.0, 0.4], rtol=1e-11, atol=1e-12)
     radius = (path.y**2).sum(0)
@@ -502,7 +502,7 @@ def test_the_exact_orbit_is_a_circle() -> None:
     assert path.y[0].min() < -1 < 1 < path.y[0].max()
 
 
-@pytest.mark.equation("4.61")
+@pytest.mark.equation("4.22")
 @pytest.mark.slow
 def test_the_non_saturating_orbit_creeps_inwards() -> None:
     """The flow from autograd of −log D and of V; the rate by difference, along an orbit found by a solver."""
@@ -534,7 +534,7 @@ def test_the_non_saturating_orbit_creeps_inwards() -> None:
     assert radius[0] / radius[1] == pytest.approx(2, rel=0.02)
 
 
-@pytest.mark.equation("4.21")
+@pytest.mark.equation("4.23")
 def test_steps_together_spiral_out_and_in_turn_stay() -> None:
     for theta, psi in normal(5, 2, seed=21).tolist():
         eta, (d_theta, d_psi) = 0.3, dirac_flow(theta, psi)
@@ -558,7 +558,7 @@ def with_r1(lam: float) -> Tensor:
     return torch.autograd.functional.jacobian(flow, torch.zeros(2).double())
 
 
-@pytest.mark.equation("4.22")
+@pytest.mark.equation("4.24")
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0, 4.0])
 def test_r1_moves_the_eigenvalues_to_the_left(lam: float) -> None:
     A = with_r1(lam)
@@ -574,7 +574,7 @@ def test_r1_moves_the_eigenvalues_to_the_left(lam: float) -> None:
         close(end, torch.from_numpy(path.y[:, -1]), 1e-7)
 
 
-@pytest.mark.equation("4.23")
+@pytest.mark.equation("4.25")
 @pytest.mark.parametrize(("eta", "lam"), [(0.4, 0.05), (0.4, 0.1), (0.4, 0.15), (1.0, 0.2), (1.0, 0.9)])
 def test_steps_shrink_when_the_penalty_exceeds_a_quarter_of_their_size(eta: float, lam: float) -> None:
     step = torch.eye(2).double() + eta * with_r1(lam)
@@ -622,7 +622,7 @@ def test_the_gradient_penalty_drives_the_dirac_critic_away_from_the_answer(lam: 
 # 4.8 Modes
 
 
-@pytest.mark.equation("4.24")
+@pytest.mark.equation("4.26")
 @pytest.mark.parametrize(("kept", "modes"), [(8, 8), (7, 8), (4, 8), (1, 8), (1, 25)])
 def test_the_divergence_of_a_generator_that_keeps_some_modes(kept: int, modes: int) -> None:
     p = torch.full((modes,), 1 / modes, dtype=torch.float64)
@@ -634,7 +634,7 @@ def test_the_divergence_of_a_generator_that_keeps_some_modes(kept: int, modes: i
     assert kept == modes or stats.entropy(p, q) == math.inf
 
 
-@pytest.mark.equation("4.25")
+@pytest.mark.equation("4.27")
 def test_even_a_perfect_sampler_has_some_reverse_divergence() -> None:
     modes, n = torch.eye(8).double() * 10, 500
     runs = []
@@ -645,7 +645,7 @@ def test_even_a_perfect_sampler_has_some_reverse_divergence() -> None:
     within(runs, 7 / (2 * n))
 
 
-@pytest.mark.equation("4.26")
+@pytest.mark.equation("4.28")
 def test_the_relativistic_losses_compare_pairs() -> None:
     real, fake = normal(40, seed=22), normal(40, seed=23)
     ahead = torch.distributions.Bernoulli(logits=real - fake)
@@ -655,7 +655,7 @@ def test_the_relativistic_losses_compare_pairs() -> None:
     close(relativistic(fake, real), F.binary_cross_entropy_with_logits(fake - real, torch.ones(40).double()))
 
 
-@pytest.mark.equation("4.27")
+@pytest.mark.equation("4.29")
 def test_both_penalties_are_mean_squared_slopes(players: GAN) -> None:
     x = normal(30, 2, seed=24).requires_grad_()
     found = zero_centred_penalty(players.discriminate(x), x)
@@ -667,7 +667,7 @@ def test_both_penalties_are_mean_squared_slopes(players: GAN) -> None:
     close(found, by_difference.mean(), 1e-7)
 
 
-@pytest.mark.equation("4.27")
+@pytest.mark.equation("4.29")
 def test_the_discriminators_loss_charges_both_penalties(players: GAN) -> None:
     model = GAN(players.generator, players.discriminator, 3, "relativistic", penalty=0.7).double()
     x = normal(64, 2, seed=25)
@@ -687,7 +687,7 @@ def test_the_discriminators_loss_charges_both_penalties(players: GAN) -> None:
 # 4.9 Hangul
 
 
-@pytest.mark.equation("4.28")
+@pytest.mark.equation("4.30")
 def test_how_many_different_ones_a_perfect_sampler_shows() -> None:
     K, n = 10, 12
     drawn = torch.randint(K, (20_000, n), generator=torch.Generator().manual_seed(26))
@@ -695,7 +695,7 @@ def test_how_many_different_ones_a_perfect_sampler_shows() -> None:
     within(distinct.double(), K * (1 - (1 - 1 / K) ** n))
 
 
-@pytest.mark.equation("4.29")
+@pytest.mark.equation("4.31")
 def test_equal_pairs_tell_the_effective_number() -> None:
     p = torch.arange(1, 41).double()
     p, n = p / p.sum(), 60
@@ -711,7 +711,7 @@ def test_equal_pairs_tell_the_effective_number() -> None:
     assert 1 / (p**2).sum().item() == pytest.approx(30, rel=0.02)
 
 
-@pytest.mark.equation("4.62")
+@pytest.mark.equation("4.32")
 def test_the_frechet_distance_is_the_wasserstein_distance_of_two_gaussians() -> None:
     a, b = normal(3, 3, seed=33), normal(3, 3, seed=34)
     mean_1, mean_2, cov_1, cov_2 = normal(3, seed=35), normal(3, seed=36), a @ a.T, b @ b.T

@@ -514,7 +514,7 @@ def test_the_m_step_worked_by_hand() -> None:
     assert [model.pi[0], model.mu[0], model.Sigma[0]] == pytest.approx([1 / 2, 1 / 3, 2 / 9])
 
 
-@pytest.mark.equation("1.60")
+@pytest.mark.equation("1.27")
 def test_fishers_identity() -> None:
     """The gradient of log p(x) by differences of SciPy's density, against the joint's averaged over p(z | x)."""
     pi, mu = np.array([0.3, 0.7]), np.array([[0.5, -1.0], [-0.4, 0.8]])
@@ -616,7 +616,7 @@ def test_the_bound_lies_between_two_likelihoods() -> None:
     assert values[1] < values[2] < values[3]
 
 
-@pytest.mark.equation("1.27")
+@pytest.mark.equation("1.28")
 def test_a_shrinking_component_lifts_the_likelihood_without_end() -> None:
     x = torch.randn(20, 2, generator=seeded(), dtype=torch.float64)
     pi, eye = torch.tensor([0.5, 0.5], dtype=torch.float64), torch.eye(2, dtype=torch.float64)

@@ -294,7 +294,7 @@ def test_rotation_changes_z_and_nothing_else(model: PPCA, x: Tensor) -> None:
         close(weight @ z, turn.T @ (weight0 @ z0), 1e-6)
 
 
-@pytest.mark.equation("2.60")
+@pytest.mark.equation("2.16")
 def test_factor_analysis_has_a_noise_for_each_entry(x: Tensor) -> None:
     fitted = FactorAnalysis(1, tol=1e-10, max_iter=5000).fit(x.numpy())
     W, psi, mu = (torch.from_numpy(part) for part in (fitted.components_.T, fitted.noise_variance_, fitted.mean_))
@@ -307,7 +307,7 @@ def test_factor_analysis_has_a_noise_for_each_entry(x: Tensor) -> None:
     within(products, formula.covariance_matrix / scale.outer(scale))
 
 
-@pytest.mark.equation("2.61")
+@pytest.mark.equation("2.17")
 def test_ppca_may_be_rotated_and_factor_analysis_rescaled(model: PPCA, x: Tensor) -> None:
     turn, _ = torch.linalg.qr(normal(D, D, seed=38))
     W, mu, sigma2 = model.W, model.mu, model.sigma2
@@ -320,7 +320,7 @@ def test_ppca_may_be_rotated_and_factor_analysis_rescaled(model: PPCA, x: Tensor
     close(rescaled.log_prob(x @ A) + scale.log().sum(), plain.log_prob(x), 1e-8)
 
 
-@pytest.mark.equation("2.62")
+@pytest.mark.equation("2.22")
 def test_no_direction_has_more_variance_than_the_first_eigenvector(x: Tensor) -> None:
     lam, U = torch.linalg.eigh(covariance(x))
     for u in torch.nn.functional.normalize(normal(200, D, seed=41), dim=1):
@@ -332,7 +332,7 @@ def test_no_direction_has_more_variance_than_the_first_eigenvector(x: Tensor) ->
     close(torch.from_numpy(PCA(1).fit(x.numpy()).explained_variance_)[0] * (len(x) - 1) / len(x), lam[-1])
 
 
-@pytest.mark.equation("2.16")
+@pytest.mark.equation("2.18")
 def test_posterior_is_the_conditional_of_the_joint_gaussian(model: PPCA, x: Tensor) -> None:
     gain = model.W.T @ torch.linalg.inv(dense(model).covariance_matrix)  # Cov[z, x] Cov[x]⁻¹
     M = model.W.T @ model.W + model.sigma2 * eye(Q)
@@ -342,7 +342,7 @@ def test_posterior_is_the_conditional_of_the_joint_gaussian(model: PPCA, x: Tens
     close(model.posterior(x).covariance_matrix[0], eye(Q) - gain @ model.W)
 
 
-@pytest.mark.equation("2.17")
+@pytest.mark.equation("2.19")
 def test_estimate_of_z_by_quadrature(model: PPCA) -> None:
     for point in model.mu + normal(3, D, seed=18):
         z, weight = bayes(model, point)
@@ -351,7 +351,7 @@ def test_estimate_of_z_by_quadrature(model: PPCA) -> None:
         close(model.posterior(point[None]).mean[0], formula)
 
 
-@pytest.mark.equation("2.18")
+@pytest.mark.equation("2.20")
 @pytest.mark.parametrize("z", [-0.5, 0.0, 1.0])
 @pytest.mark.parametrize("w", [2.0, -0.7])
 def test_integral_over_the_wrong_variable(w: float, z: float) -> None:
@@ -366,7 +366,7 @@ def test_integral_over_the_wrong_variable(w: float, z: float) -> None:
     assert value == pytest.approx((mu + z / a) / abs(a), rel=1e-6)
 
 
-@pytest.mark.equation("2.19")
+@pytest.mark.equation("2.21")
 def test_reconstruction_shrinks_each_principal_axis(x: Tensor) -> None:
     model = PPCA.fit(x, Q)
     lam, U = torch.linalg.eigh(covariance(x))
@@ -378,7 +378,7 @@ def test_reconstruction_shrinks_each_principal_axis(x: Tensor) -> None:
     close(model.reconstruct(x), formula, 1e-8)
 
 
-@pytest.mark.equation("2.20")
+@pytest.mark.equation("2.23")
 def test_without_noise_it_projects(model: PPCA, x: Tensor) -> None:
     thin = PPCA(model.W, model.mu, torch.tensor(1e-11, dtype=torch.float64))
     close(torch.linalg.solve(thin.M, thin.W.T), torch.linalg.pinv(model.W), 1e-8)
@@ -388,7 +388,7 @@ def test_without_noise_it_projects(model: PPCA, x: Tensor) -> None:
     close(thin.reconstruct(x), model.mu + (x - model.mu) @ basis @ basis.T, 1e-8)
 
 
-@pytest.mark.equation("2.21")
+@pytest.mark.equation("2.24")
 def test_distance_splits_into_inside_and_outside(model: PPCA) -> None:
     U, length, _ = torch.linalg.svd(model.W, full_matrices=False)
     for r in normal(4, D, seed=19):
@@ -400,13 +400,13 @@ def test_distance_splits_into_inside_and_outside(model: PPCA) -> None:
 
 
 def e_step(model: PPCA, x: Tensor) -> tuple[Tensor, Tensor]:
-    """⟨z⟩, shape (n, q), and ⟨zzᵀ⟩, shape (n, q, q), by (2.22)."""
+    """⟨z⟩, shape (n, q), and ⟨zzᵀ⟩, shape (n, q, q), by (2.25)."""
     M_inv = torch.linalg.inv(model.W.T @ model.W + model.sigma2 * eye(Q))
     z = (x - model.mu) @ model.W @ M_inv
     return z, model.sigma2 * M_inv + z[:, :, None] * z[:, None, :]
 
 
-@pytest.mark.equation("2.22")
+@pytest.mark.equation("2.25")
 def test_moments_of_the_e_step(model: PPCA) -> None:
     points = model.mu + normal(3, D, seed=20)
     mean, second = e_step(model, points)
@@ -420,13 +420,13 @@ def test_moments_of_the_e_step(model: PPCA) -> None:
 
 
 def expected_log_joint(W: Tensor, sigma2: Tensor, r: Tensor, z: Tensor, zz: Tensor) -> Tensor:
-    """(2.23) for each row of r."""
+    """(2.26) for each row of r."""
     square = r.square().sum(1) - 2 * (z @ W.T * r).sum(1) + (W.T @ W * zz).sum((1, 2))
     constant = -0.5 * D * (2 * math.pi * sigma2).log() - 0.5 * Q * LOG_2PI
     return constant - 0.5 * zz.diagonal(dim1=1, dim2=2).sum(1) - square / (2 * sigma2)
 
 
-@pytest.mark.equation("2.23")
+@pytest.mark.equation("2.26")
 def test_expected_log_joint(model: PPCA) -> None:
     other = PPCA(normal(D, Q, seed=21), model.mu, torch.tensor(0.9, dtype=torch.float64))
     points = model.mu + normal(3, D, seed=22)
@@ -438,8 +438,8 @@ def test_expected_log_joint(model: PPCA) -> None:
     close(other.elbo(points, q) - q.entropy(), formula)
 
 
-@pytest.mark.equation("2.24")
-@pytest.mark.equation("2.25")
+@pytest.mark.equation("2.27")
+@pytest.mark.equation("2.28")
 def test_the_m_step_is_where_the_bounds_gradient_vanishes(model: PPCA, x: Tensor) -> None:
     old = PPCA(model.W, x.mean(0), model.sigma2)
     r, (z, zz) = x - old.mu, e_step(old, x)
@@ -466,12 +466,12 @@ def test_the_m_step_is_where_the_bounds_gradient_vanishes(model: PPCA, x: Tensor
 
 
 def step_of_em(W: Tensor, S: Tensor, sigma2: Tensor) -> Tensor:
-    """W of (2.24) from posterior moments of the dense joint Gaussian of (z, x), for data of covariance S."""
+    """W of (2.27) from posterior moments of the dense joint Gaussian of (z, x), for data of covariance S."""
     gain = W.T @ torch.linalg.inv(W @ W.T + sigma2 * eye(len(W)))
     return S @ gain.T @ torch.linalg.inv(eye(W.shape[1]) - gain @ W + gain @ S @ gain.T)
 
 
-@pytest.mark.equation("2.63")
+@pytest.mark.equation("2.29")
 def test_a_step_of_em_in_one_direction(x: Tensor) -> None:
     S = covariance(x)
     values, vectors = torch.linalg.eigh(S)
@@ -482,7 +482,7 @@ def test_a_step_of_em_in_one_direction(x: Tensor) -> None:
             close(em_step(S, length * u[:, None], torch.tensor(sigma2).double(), D)[0], formula)
 
 
-@pytest.mark.equation("2.64")
+@pytest.mark.equation("2.30")
 def test_errors_of_em_shrink_by_these_factors(x: Tensor) -> None:
     S = covariance(x)
     values, vectors = torch.linalg.eigh(S)
@@ -505,7 +505,7 @@ def test_errors_of_em_shrink_by_these_factors(x: Tensor) -> None:
 
 
 @pytest.mark.equation("2.4")
-@pytest.mark.equation("2.26")
+@pytest.mark.equation("2.31")
 def test_striking_rows_integrates_missing_entries_out(model: PPCA) -> None:
     point = model.mu + normal(D, seed=23)
     axis = torch.linspace(-25, 25, 5001, dtype=torch.float64)
@@ -523,7 +523,7 @@ def test_striking_rows_integrates_missing_entries_out(model: PPCA) -> None:
     close(model.posterior(holed[None]).mean[0], gain @ (point[o] - model.mu[o]))
 
 
-@pytest.mark.equation("2.27")
+@pytest.mark.equation("2.32")
 def test_missing_entries_given_the_others(model: PPCA) -> None:
     point, o, m = model.mu + normal(D, seed=24), [0, 3], [1, 2]
     C = dense(model).covariance_matrix
@@ -542,7 +542,7 @@ def test_missing_entries_given_the_others(model: PPCA) -> None:
     close(W_m @ z @ W_m.T + model.sigma2 * eye(2), C[m][:, m] - gain @ C[o][:, m])
 
 
-@pytest.mark.equation("2.28")
+@pytest.mark.equation("2.33")
 @pytest.mark.parametrize("d", [3, 5, 6])
 @pytest.mark.parametrize("q", [1, 2])
 def test_number_of_parameters_is_the_rank_of_the_map_to_the_density(d: int, q: int) -> None:
@@ -554,7 +554,7 @@ def test_number_of_parameters_is_the_rank_of_the_map_to_the_density(d: int, q: i
     assert torch.linalg.matrix_rank(jacobian).item() == d * q + d + 1 - q * (q - 1) // 2
 
 
-@pytest.mark.equation("2.65")
+@pytest.mark.equation("2.34")
 def test_bic_of_the_full_gaussian_is_scikit_learns(x: Tensor) -> None:
     full = GaussianMixture(1, covariance_type="full", reg_covar=0).fit(x.numpy())
     L, q, n = PPCA.fit(x, D - 1).log_prob(x).mean().item(), D - 1, len(x)
@@ -562,14 +562,14 @@ def test_bic_of_the_full_gaussian_is_scikit_learns(x: Tensor) -> None:
     assert -2 * n * L + number * math.log(n) == pytest.approx(full.bic(x.numpy()))
 
 
-@pytest.mark.equation("2.29")
+@pytest.mark.equation("2.35")
 def test_mirror_images_are_equally_likely(model: PPCA) -> None:
     delta = normal(6, D, seed=26)
     close(dense(model).log_prob(model.mu + delta), dense(model).log_prob(model.mu - delta))
     close(model.log_prob(model.mu + delta), model.log_prob(model.mu - delta))
 
 
-@pytest.mark.equation("2.30")
+@pytest.mark.equation("2.36")
 def test_training_data_have_the_log_density_of_the_models_own_samples(x: Tensor) -> None:
     model = PPCA.fit(x, Q)
     fitted = dense(model)

@@ -32,7 +32,7 @@ def close(a: Tensor | float, b: Tensor | float, tol: float = 1e-9) -> None:
 # Width and place
 
 
-@pytest.mark.equation("3.70")
+@pytest.mark.equation("3.31")
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_the_rate_is_width_plus_place(spread: float) -> None:
     """The rate of torch's own divergence; the moment of q(z) from its density by quadrature, entry by entry."""
@@ -49,7 +49,7 @@ def test_the_rate_is_width_plus_place(spread: float) -> None:
     close(rate, -log_s.sum(1).mean() + (moment - d_z) / 2, 1e-7)
 
 
-@pytest.mark.equation("3.70")
+@pytest.mark.equation("3.31")
 @pytest.mark.parametrize("s", [0.05, 0.4, 1.5])
 def test_the_gap_to_the_prior_is_at_least_the_rate_less_log_n(s: float) -> None:
     """KL(q(z) ‖ p(z)) by quadrature, with no use of the mutual information."""
@@ -73,7 +73,7 @@ def test_sixteen_narrow_entries_ask_for_ten_to_the_sixteen_codes() -> None:
 
 
 def freed(lam: float, tau: float, kappa: float) -> tuple[float, float]:
-    """Rate and error of the scalar linear VAE that minimises (3.71), found by a simplex search on exact moments."""
+    """Rate and error of the scalar linear VAE that minimises (3.35), found by a simplex search on exact moments."""
 
     def terms(point: list[float]) -> tuple[float, float]:
         a, v, log_s = point
@@ -90,7 +90,7 @@ def freed(lam: float, tau: float, kappa: float) -> tuple[float, float]:
     return terms(best)
 
 
-@pytest.mark.equation("3.71")
+@pytest.mark.equation("3.35")
 @pytest.mark.parametrize(("lam", "tau", "kappa"), [(0.7, 1.0, 0.5), (0.7, 1.0, 0.0), (4.0, 0.5, 0.5), (1.0, 0.5, 0.9)])
 def test_free_bits_keep_a_rate_of_kappa(lam: float, tau: float, kappa: float) -> None:
     """The optimum is where Shannon's curve of one Gaussian direction, error λ e^(−2R), has R = max(κ, ½ log λ/τ)."""
@@ -100,7 +100,7 @@ def test_free_bits_keep_a_rate_of_kappa(lam: float, tau: float, kappa: float) ->
     assert error == pytest.approx(lam * math.exp(-2 * rate), rel=1e-2)
 
 
-@pytest.mark.equation("3.71")
+@pytest.mark.equation("3.35")
 def test_an_entry_below_kappa_feels_only_the_distortion() -> None:
     """Entry by entry: the gradient of the loss on the page, against that of D and of β R in `VAE.loss`."""
     d, kappa = 5, 0.2
@@ -134,7 +134,7 @@ def test_an_entry_below_kappa_feels_only_the_distortion() -> None:
 # Several levels
 
 
-@pytest.mark.equation("3.72")
+@pytest.mark.equation("3.36")
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_bound_of_a_chain_splits_into_levels(exact: bool) -> None:
     """A linear chain with three levels: the right side from closed divergences, the left from one Gaussian over all z.

@@ -42,7 +42,7 @@ def velocity(schedule, x: Tensor, t: float) -> Tensor:
     return (joint * (d_a * x_0 + d_s * (x[:, None] - a * x_0) / s)).sum(1)
 
 
-@pytest.mark.equation("5.80")
+@pytest.mark.equation("5.26")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_reverse_variance_adds_the_scatter_of_the_data(schedule: str) -> None:
     """q(x_s | x_t) ∝ q(x_s) q(x_t | x_s) on a grid; Cov[x_0 | x_t] on another."""
@@ -63,7 +63,7 @@ def test_the_reverse_variance_adds_the_scatter_of_the_data(schedule: str) -> Non
     assert truth > 1.1 * lower
 
 
-@pytest.mark.equation("5.80")
+@pytest.mark.equation("5.26")
 def test_ddpm_draws_either_of_its_two_variances() -> None:
     """One point of data wants the lower, N(0, I) the upper; the last step of the upper adds no noise."""
     x_t, s, t = normal(200_000, 1, seed=200), 0.4, 0.6
@@ -87,7 +87,7 @@ def test_ddpm_draws_either_of_its_two_variances() -> None:
         DDPM(10, variance="beta")
 
 
-@pytest.mark.equation("5.81")
+@pytest.mark.equation("5.28")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_only_the_mean_velocity_moves_an_expectation(schedule: str) -> None:
     """E h(x_t) by quadrature, differentiated by differences; E[h'(x_t) v] over pairs, and with the package's field."""
@@ -111,12 +111,12 @@ def test_only_the_mean_velocity_moves_an_expectation(schedule: str) -> None:
     assert (mass * gradient * field).sum().item() / 3 == pytest.approx(in_time, rel=1e-4)
 
 
-@pytest.mark.equation("5.82")
+@pytest.mark.equation("5.31")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("g", [0.0, 0.8])
 @pytest.mark.slow
 def test_however_much_noise_the_reverse_process_adds_the_densities_stay(schedule: str, g: float) -> None:
-    """The Fokker–Planck equation of (5.82) in backward time, by differences, against −∂q/∂t."""
+    """The Fokker–Planck equation of (5.31) in backward time, by differences, against −∂q/∂t."""
     model, t, h = Diffusion(torch.nn.Identity(), 1, schedule, "data"), 0.5, 1e-3
     x = torch.linspace(-3, 3, 6001).double()
     q = marginal(*pair(model, t)).log_prob(x).exp()
@@ -130,7 +130,7 @@ def test_however_much_noise_the_reverse_process_adds_the_densities_stay(schedule
     assert (flux - backwards)[20:-20].abs().max() < 1e-3
 
 
-@pytest.mark.equation("5.82")
+@pytest.mark.equation("5.31")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_small_steps_of_ddim_solve_the_sde(schedule: str, eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_small_steps_of_ddim_solve_the_sde(schedule: str, eta: float, monkeypatc
     close((ends[0] - ends[1]).abs() / 2 / math.sqrt(h), g, tolerance=2e-3)
 
 
-@pytest.mark.equation("5.83")
+@pytest.mark.equation("5.32")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_along_the_flow_the_log_density_falls_by_the_divergence(schedule: str) -> None:
     """A mixture on the line: the path by a solver, ∂v/∂x by differences, log q(x_t) in closed form at both ends."""
@@ -178,7 +178,7 @@ def exact_log_prob(model: Diffusion, mu: Tensor, C: Tensor, x: Tensor) -> Tensor
     return Normal(0.0, 1.0).log_prob(x_1).sum(1) + torch.linalg.slogdet(a * stretch)[1]
 
 
-@pytest.mark.equation("5.83")
+@pytest.mark.equation("5.32")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_log_density_of_a_gaussian(schedule: str) -> None:
     model, mu, C = known(schedule)
@@ -237,7 +237,7 @@ def test_the_log_density_takes_images_labels_and_guidance_and_leaves_the_model_a
             model.log_prob(x, **wrong)
 
 
-@pytest.mark.equation("5.84")
+@pytest.mark.equation("5.33")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_preconditioning_leaves_a_task_of_unit_size(schedule: str) -> None:
     """The best multiple of x_t by search; sizes by sampling from a mixture; the velocity as a special case."""
@@ -256,11 +256,11 @@ def test_preconditioning_leaves_a_task_of_unit_size(schedule: str) -> None:
         within(((x_0 - skip * x_t) / out) ** 2, 1.0)
     cosine, column = Diffusion(torch.nn.Identity(), 1, "cosine", "data"), number(0.3).expand(n, 1)
     (a, s), v = pair(cosine, 0.3), target("velocity", x_0, eps, column, cosine.schedule)
-    F = (x_0 - a * (a * x_0 + s * eps)) / s  # (5.84) with σ_x = 1
+    F = (x_0 - a * (a * x_0 + s * eps)) / s  # (5.33) with σ_x = 1
     close(F, -v / cosine.schedule.angle)
 
 
-@pytest.mark.equation("5.85")
+@pytest.mark.equation("5.34")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_times_of_edm(schedule: str) -> None:
     """σ/α at the times, against the sequence as Karras et al. write it, in NumPy."""

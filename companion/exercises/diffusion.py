@@ -17,7 +17,7 @@ _S, _T = (0.9, 0.4), (0.5, 0.8)
 
 @exercise
 def check_5_1(q_posterior: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    """`q_posterior(x_t, x_0, alpha_s, sigma_s, alpha_t, sigma_t)` is the mean and the variance of (5.8).
+    """`q_posterior(x_t, x_0, alpha_s, sigma_s, alpha_t, sigma_t)` is the mean and the variance of (5.11).
 
     The truth comes from the joint covariance of x_s and x_t given x_0.
     """
@@ -32,23 +32,23 @@ def check_5_1(q_posterior: Callable[..., tuple[Tensor, Tensor]]) -> None:
     true_variance = sigma_s**2 - cross**2 / sigma_t**2
     expect(not close(mean, x_t / ratio), "mean = (α_s/α_t) x_t:  x_0 ?")
     expect(not close(mean, alpha_s * x_0), "mean = α_s x_0 = E[x_s | x_0]:  x_t ?")
-    expect(close(mean, true_mean), "mean ≠ (5.8)")
+    expect(close(mean, true_mean), "mean ≠ (5.11)")
     try:
         variance = variance.broadcast_to(x_t.shape)
     except RuntimeError:
         tensor(variance, (), "variance")
     for wrong, hint in (
         (math.sqrt(true_variance), "variance = std(x_s | x_t, x_0):  std² ?"),
-        (forward, "variance = σ²_{t|s} (5.3):  (5.8) ?"),
+        (forward, "variance = σ²_{t|s} (5.3):  (5.11) ?"),
         (sigma_s**2, "variance = σ_s² = Var(x_s | x_0) > Var(x_s | x_t, x_0)"),
     ):
         expect(not close(variance, torch.full_like(x_t, wrong)), hint)
-    expect(close(variance, torch.full_like(x_t, true_variance)), "variance ≠ (5.8)")
+    expect(close(variance, torch.full_like(x_t, true_variance)), "variance ≠ (5.11)")
 
 
 @exercise
 def check_5_2(noise_loss: Callable[..., Tensor]) -> None:
-    """`noise_loss(eps_hat, x_0, t, alpha, sigma, eps)` is the loss (5.12) of a batch, a number.
+    """`noise_loss(eps_hat, x_0, t, alpha, sigma, eps)` is the loss (5.15) of a batch, a number.
 
     The second batch has as many rows as entries in a row, where α of shape (n,) multiplies the wrong axis unnoticed.
     """
@@ -82,7 +82,7 @@ def check_5_2(noise_loss: Callable[..., Tensor]) -> None:
             expect(not close(loss, wrong), hint)
         if n == d:
             expect(not close(loss, mean_square(eps, alpha * x_0 + sigma * eps)), "α_t: (n,) · (n, d):  α_t[:, None] ?")
-        expect(close(loss, truth), "loss ≠ (5.12)")
+        expect(close(loss, truth), "loss ≠ (5.15)")
 
 
 @exercise

@@ -63,7 +63,7 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise
 def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> None:
-    """`penalty(f, x, y, eps)` is (4.18), differentiable; f maps (n, d) to (n,), eps has shape (n, 1)."""
+    """`penalty(f, x, y, eps)` is (4.19), differentiable; f maps (n, d) to (n,), eps has shape (n, 1)."""
     n, d = 6, 3
     x, y = normal(n, d, seed=43), normal(n, d, seed=44) + 2
     w = (0.3 * normal(d, seed=45)).requires_grad_()
@@ -92,7 +92,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
         (norm.square().mean(), "‖∇f‖² → (‖∇f‖ − 1)²"),
     ):
         expect(not close(found, wrong.detach()), hint)
-    expect(close(found, truth.detach()), "≠ (4.18)")
+    expect(close(found, truth.detach()), "≠ (4.19)")
     expect(isinstance(answer, Tensor) and answer.requires_grad, "value ✓, no gradient: create_graph=True")
     (found_gradient,) = torch.autograd.grad(answer, w, retain_graph=True)
     (true_gradient,) = torch.autograd.grad(truth, w)
@@ -101,7 +101,7 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
 
 @exercise
 def check_4_4(w1: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """`w1(x, y)` is (4.17) for samples of shape (n,)."""
+    """`w1(x, y)` is (4.18) for samples of shape (n,)."""
     x, y = normal(300, seed=47), 1.5 * normal(300, seed=48) + 0.4
     answer = tensor(w1(x.clone(), y.clone()), ())
     # The area between the two step functions, from all points in order.

@@ -26,7 +26,7 @@ def _examples() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
 
 @exercise
 def check_2_1(posterior: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-    """`posterior(x, W, mu, sigma2)` returns mean (n, d_z) and covariance (d_z, d_z) of p(z | x), (2.16)."""
+    """`posterior(x, W, mu, sigma2)` returns mean (n, d_z) and covariance (d_z, d_z) of p(z | x), (2.18)."""
     for x, W, mu, sigma2 in _examples():
         (n, d), d_z = x.shape, W.shape[1]
         answer = posterior(x.clone(), W.clone(), mu.clone(), sigma2.clone())
@@ -67,7 +67,7 @@ def check_2_3(max_log_likelihood: Callable[[Tensor, int], Tensor]) -> None:
 
 @exercise
 def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
-    """`conditional_std(x, W, mu, sigma2)` is the standard deviation of each missing entry, (2.27), 0 where observed."""
+    """`conditional_std(x, W, mu, sigma2)` is the standard deviation of each missing entry, (2.32), 0 where observed."""
     for (x, *_), W, mu, sigma2 in _examples():
         u = torch.zeros(len(x), dtype=torch.bool)
         u[1] = u[3] = True
@@ -90,7 +90,7 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
 
 @exercise
 def check_2_7(em: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-    """`em(x, W, sigma2)` is one step of EM, (2.22) to (2.25), with μ the mean of x."""
+    """`em(x, W, sigma2)` is one step of EM, (2.25) to (2.28), with μ the mean of x."""
     for x, W, _, sigma2 in _examples():
         (n, d), d_z = x.shape, W.shape[1]
         W_new, noise = parts(em(x.clone(), W.clone(), sigma2.clone()), "W", "sigma2")

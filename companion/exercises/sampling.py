@@ -17,7 +17,7 @@ _S, _T = (0.9, 0.4), (0.5, 0.8)
 
 @exercise
 def check_5_6(ddim: Callable[..., Tensor]) -> None:
-    """`ddim(x_t, x_0, alpha_s, sigma_s, alpha_t, sigma_t, eta, noise)` is x_s of (5.18), shape (n, d)."""
+    """`ddim(x_t, x_0, alpha_s, sigma_s, alpha_t, sigma_t, eta, noise)` is x_s of (5.25), shape (n, d)."""
     x_t, x_0, noise = (normal(5, 3, seed=seed) for seed in (53, 54, 55))
     (alpha_s, sigma_s), (alpha_t, sigma_t) = _S, _T
     eps = (x_t - alpha_t * x_0) / sigma_t
@@ -35,14 +35,14 @@ def check_5_6(ddim: Callable[..., Tensor]) -> None:
         not close(ancestral, alpha_s * x_0 + sigma_s * eps + std * noise),
         "Var(x_s | x_0) = σ_s² + η²σ̃²: σ_s ε̂ → √(σ_s² − η²σ̃²) ε̂",
     )
-    expect(close(ancestral, alpha_s * x_0 + cross / sigma_t * eps + std * noise), "η = 1: ≠ (5.17)")
+    expect(close(ancestral, alpha_s * x_0 + cross / sigma_t * eps + std * noise), "η = 1: ≠ (5.24)")
     truth = alpha_s * x_0 + math.sqrt(sigma_s**2 - std**2 / 4) * eps + std * noise / 2
     expect(close(half, truth), "η = ½: √(σ_s² − η²σ̃²) ε̂ + ησ̃ ε′, η²?")
 
 
 @exercise
 def check_5_7(from_velocity: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    """`from_velocity(x_t, v, alpha, sigma, d_alpha, d_sigma)` is (x_0, eps) of (5.22)."""
+    """`from_velocity(x_t, v, alpha, sigma, d_alpha, d_sigma)` is (x_0, eps) of (5.35)."""
     x_0, eps = normal(5, 3, seed=56), normal(5, 3, seed=57)
     angle, speed = 0.7, 1.3
     alpha, sigma = math.cos(angle), 1.2 * math.sin(angle)
@@ -64,7 +64,7 @@ def check_5_7(from_velocity: Callable[..., tuple[Tensor, Tensor]]) -> None:
 
 @exercise
 def check_5_8(denoise: Callable[..., Tensor]) -> None:
-    """`denoise(x_t, x, alpha, sigma)` is E[x_0 | x_t] of (5.25) for points x, shape (N, d), and x_t, shape (m, d)."""
+    """`denoise(x_t, x, alpha, sigma)` is E[x_0 | x_t] of (5.38) for points x, shape (N, d), and x_t, shape (m, d)."""
     x, x_t = normal(6, 2, seed=58), 0.8 * normal(4, 2, seed=59)
 
     def weights(alpha: float, std: float) -> Tensor:
@@ -81,7 +81,7 @@ def check_5_8(denoise: Callable[..., Tensor]) -> None:
         (alpha * weights(alpha, sigma) @ x, "α Σₙ rₙ xₙ = E[x_t | …] → Σₙ rₙ xₙ"),
     ):
         expect(not close(answer, wrong), hint)
-    expect(close(answer, weights(alpha, sigma) @ x), "Σₙ rₙ = 1?  (5.25)")
+    expect(close(answer, weights(alpha, sigma) @ x), "Σₙ rₙ = 1?  (5.38)")
     sharp = tensor(denoise(x_t.clone(), x.clone(), alpha, 1e-3), x_t.shape)
     expect(
         bool(sharp.isfinite().all()) and close(sharp, x[weights(alpha, 1e-3).argmax(1)]),
