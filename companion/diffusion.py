@@ -663,13 +663,16 @@ class Diffusion(nn.Module):
         if probes is not None:
             shape = (check_int("probes", probes), *x.shape)
             probes = randn(shape, x, generator).sign()
-        times = self.schedule.time(torch.linspace(*self._log_snr_range(), steps + 1, dtype=x.dtype, device=x.device))
+        first, last = self._log_snr_range()
+        log_snr = torch.linspace(first, last, steps + 1, dtype=x.dtype)
+        times = self.schedule.time(log_snr.to(x))
         times[-1] = 1
         alphas, sigmas = self.schedule.alpha(times), self.schedule.sigma(times)
 
         def slopes(x_t: Tensor, i: int) -> tuple[Tensor, ...]:
             """x̂_0, ε̂, and the divergence of each."""
-            x_0, eps, trace = self._divergence(x_t, times[i], labels, guidance, probes)
+            condition = times[i], labels, guidance
+            x_0, eps, trace = self._divergence(x_t, *condition, probes)
             return x_0, eps, trace, (self.dim - alphas[i] * trace) / sigmas[i]
 
         x_t, log_volume = alphas[0] * x, self.dim * alphas[0].log().expand(len(x))
@@ -677,7 +680,8 @@ class Diffusion(nn.Module):
         for i in range(1, steps + 1):
             d_alpha, d_sigma = alphas[i] - alphas[i - 1], sigmas[i] - sigmas[i - 1]
             there = slopes(x_t + d_alpha * here[0] + d_sigma * here[1], i)
-            x_0, eps, of_data, of_noise = ((a + b) / 2 for a, b in zip(here, there, strict=True))
+            both = zip(here, there, strict=True)
+            x_0, eps, of_data, of_noise = ((a + b) / 2 for a, b in both)
             x_t = x_t + d_alpha * x_0 + d_sigma * eps
             log_volume = log_volume + d_alpha * of_data + d_sigma * of_noise
             here = slopes(x_t, i) if i < steps else there
