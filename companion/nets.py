@@ -135,7 +135,8 @@ class _Block(nn.Module):
         self.first, self.second, self.condition = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        return self.second(nn.functional.silu(self.first(self.norm(h)) + self.condition(condition)))
+        hidden = self.first(self.norm(h)) + self.condition(condition)
+        return self.second(nn.functional.silu(hidden))
 
 
 class UNet(_Conditional):
