@@ -258,7 +258,7 @@ $$"""
 WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
 TABLE = "| Name | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n"
 SECOND = {
-    "ko": f"# 둘째 쪽\n\n앞의 식 (1.1)과 그림 1.1. 오차가 10 nat다.\n\n{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
+    "ko": f"# 둘째 쪽\n\n식 (1.1)을 그림 1.1과 본다. 오차가 10 nat다.\n\n{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
     "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9.\n\n{TABLE}",
 }
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
@@ -517,10 +517,10 @@ def test_dark_mode_inverts_figures_and_keeps_text_legible(small_server: str, vis
     get = lambda selector, name: page.evaluate(f"([s, p]) => ({style})(s, p)", [selector, name])  # noqa: E731
     assert contrast(get("article p", "color"), get("body", "backgroundColor")) > 7
     assert contrast(get("article a.formula-link", "color"), get("body", "backgroundColor")) > 4.5
-    assert "invert" in get("figure img", "filter")
+    assert "invert" in get(".cell_output img", "filter")
     page.click(".theme-switch-button")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
-    assert get("figure img", "filter") == "none"
+    assert get(".cell_output img", "filter") == "none"
     assert contrast(get("article a.formula-link", "color"), get("body", "backgroundColor")) > 4.5
 
 
