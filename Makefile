@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 COLAB  := .venv-colab
+KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check
 
@@ -25,7 +26,7 @@ check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' cons
 	$(call part,lint,$(LINT))
 	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
 
-test: $(VENV)/test $(COLAB)/ready  ## everything that CI checks
+test: $(VENV)/test $(KERNEL)  ## everything that CI checks
 	$(call part,lint,$(LINT))
 	$(call part,tests: package and formulas and site,$(PYTEST) tests)
 	$(call part,Korean notebooks,$(KOREAN))
@@ -49,7 +50,7 @@ ENGLISH := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Prescott JUPYTER_PATH=$
 nbval: $(VENV)/test  ## compare the stored outputs of the Korean edition with a fresh run
 	$(KOREAN)
 
-colab: $(VENV)/test $(COLAB)/ready  ## those of the English one: Colab's versions, the package from git, other arithmetic
+colab: $(VENV)/test $(KERNEL)  ## those of the English one: Colab's versions, the package from git, other arithmetic
 	$(BIN)/pytest -q tests/test_colab.py
 	$(ENGLISH)
 
@@ -93,12 +94,11 @@ $(VENV)/bench: $(VENV)/test
 	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[bench]'
 	@touch $@
 
-$(COLAB)/ready: $(VENV)/python tests/colab.txt constraints.txt
+$(KERNEL): $(VENV)/python tests/colab.txt constraints.txt
 	@echo "Making $(COLAB) with Colab's versions (a few minutes, once)"
 	@$(PYTHON) -m venv --clear $(COLAB)
 	@$(COLAB)/bin/python $(PIP) -r tests/colab.txt $$(grep '^torch==' constraints.txt)
 	@$(COLAB)/bin/python -m ipykernel install --prefix $(COLAB) --name colab >/dev/null
-	@touch $@
 
 clean:  ## remove what was built; the environments stay
 	rm -rf _build

@@ -116,10 +116,16 @@ def minutes(notebook: nbformat.NotebookNode) -> int:
     return 5 * round((len(text.split()) / 120 + 0.75 * formulas) / 5)
 
 
-def derive(chapter: str, lang: str, notebook: nbformat.NotebookNode, directory: Path = CHAPTERS) -> dict[str, str]:
-    """The edition's file as {name: text}: the cells of its language, captions below their figures, neighbouring
-    Markdown merged, `[[name]]` replaced by "Figure 3.4" and `[[minutes]]` by the reading time."""
-    pages, names = figures(directory)
+def derive(
+    chapter: str,
+    lang: str,
+    notebook: nbformat.NotebookNode,
+    numbered: tuple[dict[str, list[str]], dict[str, str]] = ({}, {}),
+) -> dict[str, str]:
+    """The edition's file as {name: text}: the cells of its language, captions below their figures (`numbered` is what
+    `figures` gives), neighbouring Markdown merged, `[[name]]` replaced by "Figure 3.4" and `[[minutes]]` by the reading
+    time."""
+    pages, names = numbered
     numbers = iter(pages.get(chapter, []))
 
     def named(match: re.Match[str]) -> str:
@@ -249,9 +255,9 @@ def build(
             "language_info": {"name": "python"},
             **({"widgets": widgets} if widgets else {}),
         }
-    changed = False
+    changed, numbered = False, figures(directory)
     for lang in LANGUAGES:
-        for name, text in derive(chapter, lang, notebook, directory).items():
+        for name, text in derive(chapter, lang, notebook, numbered).items():
             changed |= _write(target / lang / name, text)
     return changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -26,11 +27,13 @@ WORDS = {
 }
 
 
+@cache
 def prose(page: str, lang: str) -> str:
     cells = jupytext.read(notebooks.CHAPTERS / f"{page}.md", fmt="md:myst").cells
     return "\n\n".join(cell.source for cell in cells if cell.metadata.get("lang") == lang)
 
 
+@cache
 def derived(page: str, lang: str) -> list:
     return nbformat.read(ROOT / "book" / lang / f"{page}.ipynb", as_version=4).cells
 

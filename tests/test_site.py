@@ -245,9 +245,9 @@ class Scale(anywidget.AnyWidget):
 
 FIRST = {
     "ko": "# 1. 잠재 변수\n\n확률은 (1.1)에서 온다. `(1.1)`과 $f(1.1)$은 그대로다. 잠재변수를 학습한다.\n\n"
-    "> **바로잡기.** 노트의 식은 틀렸다.\n\n> 그냥 인용이다.",
+    "> **흔한 오해.** 노트의 식은 틀렸다.\n\n> 그냥 인용이다.",
     "en": "# 1. Latent variables\n\nProbability comes from (1.1). `(1.1)` and $f(1.1)$ stay.\n\n"
-    "> **Correction.** The notes are wrong.\n\n> Just a quotation.",
+    "> **Common mistake.** The notes are wrong.\n\n> Just a quotation.",
 }
 FORMULA = r"""$$
 \begin{aligned}
@@ -361,9 +361,9 @@ def test_a_caption_can_be_referred_to(small: Path) -> None:
 
 
 def test_call_outs_and_hidden_cells_speak_the_language(small: Path) -> None:
-    for lang, title, cell in (("ko", "바로잡기", "풀이 1.1"), ("en", "Correction", "Solution 1.1")):
+    for lang, title, cell in (("ko", "흔한 오해", "풀이 1.1"), ("en", "Common mistake", "Solution 1.1")):
         page = Page(small / lang / "01-a.html")
-        assert len(page.having("callout-correction")) == 1
+        assert len(page.having("callout-mistake")) == 1
         assert title in page.words
         assert cell in page.words
         assert sum(tag == "blockquote" for tag, _ in page.elements) == 1

@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
+from references import link
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
@@ -34,7 +35,6 @@ SPACES = {r"\quad", r"\qquad", r"\,", r"\:", r"\;", r"\!", "\\ ", "\\\n", "~"}
 DIGESTS = "equations.toml"
 INDEX = "equations"
 SHOWN = 3
-UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
 LABEL = {"ko": "식 ({number})의 테스트: {name}", "en": "Test of ({number}): {name}"}
 
 
@@ -214,8 +214,7 @@ class LinkEquations(SphinxTransform):
         self.known, self.tests = _registry(self.root)
         for block in list(self.document.findall(nodes.math_block)):
             self.number(block)
-        for text in list(self.document.findall(nodes.Text)):
-            self.link(text)
+        link(self.document, REFERENCE, self.place, "formula-link")
         if self.env.docname == INDEX:
             self.index()
 
@@ -253,25 +252,9 @@ class LinkEquations(SphinxTransform):
         theme = self.config.html_theme_options
         return f"{theme['repository_url']}/blob/{theme['repository_branch']}/{test.path}#L{test.line}"
 
-    def link(self, text: nodes.Text) -> None:
-        node, inside = text.parent, []
-        while node is not None:
-            inside.append(node)
-            node = node.parent
-        if any(isinstance(node, UNTOUCHED) for node in inside):
-            return
-        parts, end = [], 0
-        for match in REFERENCE.finditer(text):
-            item = self.known.get(match[1])
-            if item is None:
-                continue
-            page = "" if item.chapter == self.env.docname else f"{item.chapter}.html"
-            parts.append(nodes.Text(text[end : match.start()]))
-            target = f"{page}#{item.anchor}"
-            parts.append(nodes.reference("", match[0], refuri=target, internal=True, classes=["formula-link"]))
-            end = match.end()
-        if parts:
-            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+    def place(self, number: str) -> tuple[str, str] | None:
+        item = self.known.get(number)
+        return (item.chapter, item.anchor) if item else None
 
     def index(self) -> None:
         by_chapter = defaultdict(list)

@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
+from references import UNTOUCHED, link
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 NUMBER = re.compile(r"(?:그림|[Ff]igure) (\d+\.\d+)")
-UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.reference, nodes.title, nodes.strong, nodes.raw
 
 
 @lru_cache(2)
@@ -44,28 +44,12 @@ class Captions(SphinxTransform):
             if "cell_output" in output["classes"]:
                 for panel in list(output.findall(nodes.image))[1:]:
                     panel["alt"] = ""  # the first one's text describes them all
-        for text in list(self.document.findall(nodes.Text)):
-            self.link(text, pages)
+        untouched = (*UNTOUCHED, nodes.strong)  # which holds the captions' own numbers
+        link(self.document, NUMBER, lambda number: place(pages, number), "figure-link", untouched)
 
-    def link(self, text: nodes.Text, pages: dict[str, str]) -> None:
-        node = text.parent
-        while node is not None:
-            if isinstance(node, UNTOUCHED):
-                return
-            node = node.parent
-        parts, end = [], 0
-        for match in NUMBER.finditer(text):
-            if match[1] not in pages:
-                continue
-            page = "" if pages[match[1]] == self.env.docname else f"{pages[match[1]]}.html"
-            target = f"{page}#{anchor(match[1])}"
-            parts += [
-                nodes.Text(text[end : match.start()]),
-                nodes.reference("", match[0], refuri=target, internal=True, classes=["figure-link"]),
-            ]
-            end = match.end()
-        if parts:
-            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+def place(pages: dict[str, str], number: str) -> tuple[str, str] | None:
+    return (pages[number], anchor(number)) if number in pages else None
 
 
 def anchor(number: str) -> str:

@@ -50,8 +50,6 @@ TEXTS = {
 
 #: First word of a blockquote that the site dresses up as a call-out, and its kind.
 CALLOUTS = {
-    "바로잡기": "correction",
-    "correction": "correction",
     "주의": "caution",
     "caution": "caution",
     "직관": "intuition",

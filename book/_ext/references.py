@@ -1,0 +1,38 @@
+"""Numbers in the prose, of formulas and of figures, become links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from docutils import nodes
+
+UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
+
+
+def link(
+    document: nodes.document,
+    pattern: re.Pattern[str],
+    place: Callable[[str], tuple[str, str] | None],
+    css: str,
+    untouched: tuple[type[nodes.Node], ...] = UNTOUCHED,
+) -> None:
+    """Make what the pattern matches a link to the page and anchor that `place` gives for its first group, if any."""
+    here = document.settings.env.docname
+    for text in list(document.findall(nodes.Text)):
+        node, inside = text.parent, False
+        while node is not None and not inside:
+            node, inside = node.parent, isinstance(node, untouched)
+        if inside:
+            continue
+        parts, end = [], 0
+        for match in pattern.finditer(text):
+            found = place(match[1])
+            if found is not None:
+                page, anchor = found
+                address = f"{'' if page == here else f'{page}.html'}#{anchor}"
+                parts.append(nodes.Text(text[end : match.start()]))
+                parts.append(nodes.reference("", match[0], refuri=address, internal=True, classes=[css]))
+                end = match.end()
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
