@@ -198,8 +198,8 @@ def compose(choseong: int, jungseong: int, jongseong: int = 0) -> str:
     return chr(0xAC00 + (i * len(JUNGSEONG) + v) * len(JONGSEONG) + f)
 
 
-def decompose(syllable: str) -> tuple[int, int, int]:
-    """The three letters of a syllable as indices into `CHOSEONG`, `JUNGSEONG`, `JONGSEONG`: "각" is (0, 0, 1).
+def place(syllable: str) -> int:
+    """The row of a syllable in `hangul().x`: that of "가" is 0, of "각" 1.
 
     A syllable that is written as its letters, as in file names of macOS (NFD), is the same syllable.
 
@@ -213,7 +213,16 @@ def decompose(syllable: str) -> tuple[int, int, int]:
     if len(composed) != 1 or not "가" <= composed <= "힣":
         points = " ".join(f"U+{ord(character):04X}" for character in syllable) or "no character"
         raise ValueError(f"syllable must be one modern Hangul syllable, 가 to 힣, got {syllable!r} ({points})")
-    rest, jongseong = divmod(ord(composed) - 0xAC00, len(JONGSEONG))
+    return ord(composed) - 0xAC00
+
+
+def decompose(syllable: str) -> tuple[int, int, int]:
+    """The three letters of a syllable as indices into `CHOSEONG`, `JUNGSEONG`, `JONGSEONG`: "각" is (0, 0, 1).
+
+    Raises:
+        TypeError, ValueError: as `place` does.
+    """
+    rest, jongseong = divmod(place(syllable), len(JONGSEONG))
     return *divmod(rest, len(JUNGSEONG)), jongseong
 
 

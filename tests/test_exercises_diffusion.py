@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import math
 import re
-from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
@@ -12,27 +9,11 @@ import torch
 from companion.diffusion import Cosine
 from companion.exercises import diffusion
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "05-diffusion.md"
 NUMBERS = ["5.1", "5.2", "5.3"]
 
 
 def check(number: str):
     return getattr(diffusion, f"check_{number.replace('.', '_')}")
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.slow
-def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
-    exec(cells[0], {"torch": torch, "math": math, **vars(diffusion)})
-    assert capsys.readouterr().out.strip() == f"{number} ✓"
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("empty", [None, ..., (..., ...)])
-def test_an_untouched_stub_is_no_failure(number: str, empty: object, capsys: pytest.CaptureFixture) -> None:
-    check(number)(lambda *_: empty)
-    assert "○" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("empty", [None, ...])

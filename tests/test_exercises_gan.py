@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
@@ -14,22 +12,7 @@ from scipy.stats import wasserstein_distance
 
 from companion.exercises import gan
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "04-gan.md"
 NUMBERS = ["4.1", "4.2", "4.3", "4.4"]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
-    exec(cells[0], {"torch": torch, "math": math, "F": F, **vars(gan)})
-    assert capsys.readouterr().out.strip() == f"{number} ✓"
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("empty", [None, ...])
-def test_an_untouched_stub_is_no_failure(number: str, empty: object, capsys: pytest.CaptureFixture) -> None:
-    getattr(gan, f"check_{number.replace('.', '_')}")(lambda *_: empty)
-    assert "○" in capsys.readouterr().out
 
 
 def bernoulli(a, y):

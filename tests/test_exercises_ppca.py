@@ -2,43 +2,19 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
 
 from companion.exercises import ppca
 
-PAGES = sorted((Path(__file__).parent.parent / "book" / "chapters").glob("02*.md"))
 NUMBERS = ["2.1", "2.3", "2.4", "2.7"]
-
-
-def solution(number: str) -> dict:
-    """What the chapter's own solution cell defines."""
-    cells = [cell.source for page in PAGES for cell in jupytext.read(page, fmt="md:myst").cells]
-    cells = [source for source in cells if f"Solution {number}" in source]
-    scope = {"torch": torch, "math": math, **vars(ppca)}
-    exec(cells[0], scope)
-    return scope
 
 
 def checked(number: str, answer: object, capsys: pytest.CaptureFixture) -> str:
     getattr(ppca, f"check_{number.replace('.', '_')}")(answer)
     return capsys.readouterr().out.strip()
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
-    solution(number)
-    assert capsys.readouterr().out.strip() == f"{number} ✓"
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("empty", [None, ..., (..., ...)])
-def test_an_untouched_stub_is_no_failure(number: str, empty: object, capsys: pytest.CaptureFixture) -> None:
-    assert "○" in checked(number, lambda *_: empty, capsys)
 
 
 def eye(n: int) -> torch.Tensor:

@@ -23,22 +23,10 @@ def cell(number: str) -> str:
     return cells[0]
 
 
-def test_the_solution_of_3_6_passes(capsys: pytest.CaptureFixture) -> None:
-    exec(cell("3.6"), {"torch": torch, "math": math, **vars(rate)})
-    assert capsys.readouterr().out.strip() == "3.6 ✓"
-
-
 def test_the_solution_of_3_8_trains_what_the_exercise_asks_for() -> None:
     source = cell("3.8")
     assert "((4.0, 0.05), (1.0, 0.2))" in source
     assert "requires_grad_(False)" in source
-
-
-@pytest.mark.parametrize("check", [rate.check_3_6, rate.check_3_8])
-@pytest.mark.parametrize("empty", [None, ...])
-def test_an_untouched_stub_is_no_failure(check, empty: object, capsys: pytest.CaptureFixture) -> None:
-    check(lambda *_: empty)
-    assert "○" in capsys.readouterr().out
 
 
 def level(lam, rate, share=0.5, clip=True):

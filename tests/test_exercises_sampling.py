@@ -2,40 +2,18 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
 
 from companion.exercises import sampling
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "05b-sampling.md"
 NUMBERS = ["5.6", "5.7", "5.8", "5.9"]
 
 
 def checker(number: str):
     return getattr(sampling, f"check_{number.replace('.', '_')}")
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
-    code = (
-        cells[0][: cells[0].index(")\n", cells[0].index(f"\ncheck_{number.replace('.', '_')}(")) + 1] + "\n"
-        if (number == "5.9")
-        else cells[0]
-    )
-    exec(code, {"torch": torch, "math": math, **vars(sampling)})
-    assert capsys.readouterr().out.strip() == f"{number} ✓"
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("empty", [None, ..., (..., ...)])
-def test_an_untouched_stub_is_no_failure(number: str, empty: object, capsys: pytest.CaptureFixture) -> None:
-    checker(number)(lambda *_: empty)
-    assert "○" in capsys.readouterr().out
 
 
 def step(x_t, x_0, a_s, s_s, a_t, s_t, eta, noise, *, power=2, shrink=True, fresh=False):

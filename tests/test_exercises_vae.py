@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
@@ -12,35 +10,10 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from companion.exercises import vae
 
-CHAPTER = Path(__file__).parent.parent / "book" / "chapters" / "03-vae.md"
-NUMBERS = ["3.1", "3.2", "3.3", "3.5"]
-
-
-def cell(number: str) -> str:
-    cells = [cell.source for cell in jupytext.read(CHAPTER, fmt="md:myst").cells if f"Solution {number}" in cell.source]
-    assert len(cells) == 1
-    return cells[0]
-
 
 def verdict(number: str, answer: object, capsys: pytest.CaptureFixture) -> str:
     getattr(vae, f"check_{number.replace('.', '_')}")(answer)
     return capsys.readouterr().out.strip()
-
-
-@pytest.mark.parametrize("number", ["3.1", "3.2", "3.3"])  # the notebook runs the one that trains
-def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
-    scope = {"torch": torch, "math": math, **vars(vae)}
-    if number == "3.2":
-        exec(cell("3.1"), scope)
-        capsys.readouterr()
-    exec(cell(number), scope)
-    assert capsys.readouterr().out.strip() == f"{number} ✓"
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("empty", [None, ...])
-def test_an_untouched_stub_is_no_failure(number: str, empty: object, capsys: pytest.CaptureFixture) -> None:
-    assert "○" in verdict(number, empty if number == "3.5" else lambda *_: empty, capsys)
 
 
 def kl(m, v):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from companion.exercises import close, exercise, expect, given, normal, tensor
+from companion.exercises import close, compare, exercise, expect, given, normal, tensor
 
 
 @exercise
@@ -20,15 +20,18 @@ def check_4_1(value: Callable[[Tensor, Tensor], Tensor]) -> None:
     real = Bernoulli(logits=a_real).log_prob(torch.ones(50).double())
     made = Bernoulli(logits=a_made).log_prob(torch.zeros(40).double())
     fooled = Bernoulli(logits=a_made).log_prob(torch.ones(40).double())
-    for wrong, hint in (
-        (-real.mean() - made.mean(), "± : V = −BCE(D(x), 1) − BCE(D(G(z)), 0)"),
-        (real.mean() + fooled.mean(), "log D(G(z)) → log(1 − D(G(z)))"),
-        (real.sum() + made.sum(), "sum → mean"),
-        (torch.cat([real, made]).mean(), "mean(a, b) → mean(a) + mean(b)"),
-        ((real.mean() + made.mean()) / math.log(2), "log₂ → log (nat)"),
-    ):
-        expect(not close(answer, wrong), hint)
-    expect(close(answer, real.mean() + made.mean()), "≠ (4.5)")
+    compare(
+        answer,
+        real.mean() + made.mean(),
+        "≠ (4.5)",
+        {
+            "± : V = −BCE(D(x), 1) − BCE(D(G(z)), 0)": -real.mean() - made.mean(),
+            "log D(G(z)) → log(1 − D(G(z)))": real.mean() + fooled.mean(),
+            "sum → mean": real.sum() + made.sum(),
+            "mean(a, b) → mean(a) + mean(b)": torch.cat([real, made]).mean(),
+            "log₂ → log (nat)": (real.mean() + made.mean()) / math.log(2),
+        },
+    )
     far = torch.tensor([-500.0]), torch.tensor([500.0])
     at_the_ends = tensor(value(*far), ())
     expect(
@@ -49,16 +52,19 @@ def check_4_2(jsd: Callable[[Tensor, Tensor], Tensor]) -> None:
     one = (p[seen].xlogy(p[seen]) - p[seen].xlogy(m[seen])).sum()
     expect(not answer.isnan(), "NaN: 0 · log 0 = 0 (torch.xlogy); p = q = 0 → 0/0")
     expect(answer.isfinite(), "∞: KL(p ‖ q) → KL(p ‖ m), m = (p + q)/2")
-    for wrong, hint in (
-        (2 * truth, "× 1/2"),
-        (-truth, "± : KL(p ‖ m) = Σ p log(p/m)"),
-        (truth / math.log(2), "log₂ → log (nat)"),
-        (truth.sqrt(), "√JSD → JSD"),
-        (one, "KL(p ‖ m) + ?"),
-        (2 * truth - one, "KL(q ‖ m) + ?"),
-    ):
-        expect(not close(answer, wrong), hint)
-    expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")
+    compare(
+        answer,
+        truth,
+        f"{answer:.4f} → {truth:.4f}",
+        {
+            "× 1/2": 2 * truth,
+            "± : KL(p ‖ m) = Σ p log(p/m)": -truth,
+            "log₂ → log (nat)": truth / math.log(2),
+            "√JSD → JSD": truth.sqrt(),
+            "KL(p ‖ m) + ?": one,
+            "KL(q ‖ m) + ?": 2 * truth - one,
+        },
+    )
 
 
 @exercise
@@ -80,19 +86,22 @@ def check_4_3(penalty: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> 
     norm = slope.norm(dim=1)
     truth = (norm - 1).square().mean()
     found = tensor(answer, ())
-    for wrong, hint in (
-        ((gradients(x).norm(dim=1) - 1).square().mean(), "x → x̂ = εx + (1 − ε)y"),
-        ((gradients(y).norm(dim=1) - 1).square().mean(), "y → x̂ = εx + (1 − ε)y"),
-        ((gradients((1 - eps) * x + eps * y).norm(dim=1) - 1).square().mean(), "ε ↔ 1 − ε"),
-        ((slope.norm(dim=0) - 1).square().mean(), "norm: dim=0 → dim=1"),
-        ((slope.norm() - 1).square(), "norm of all → one norm a row, dim=1"),
-        ((slope.square().sum(1) - 1).square().mean(), "‖∇f‖² − 1 → ‖∇f‖ − 1"),
-        ((norm - 1).clamp(min=0).square().mean(), "max(0, ‖∇f‖ − 1)² → (‖∇f‖ − 1)²"),
-        ((norm - 1).abs().mean(), "|‖∇f‖ − 1| → (‖∇f‖ − 1)²"),
-        (norm.square().mean(), "‖∇f‖² → (‖∇f‖ − 1)²"),
-    ):
-        expect(not close(found, wrong.detach()), hint)
-    expect(close(found, truth.detach()), "≠ (4.19)")
+    compare(
+        found,
+        truth,
+        "≠ (4.19)",
+        {
+            "x → x̂ = εx + (1 − ε)y": (gradients(x).norm(dim=1) - 1).square().mean(),
+            "y → x̂ = εx + (1 − ε)y": (gradients(y).norm(dim=1) - 1).square().mean(),
+            "ε ↔ 1 − ε": (gradients((1 - eps) * x + eps * y).norm(dim=1) - 1).square().mean(),
+            "norm: dim=0 → dim=1": (slope.norm(dim=0) - 1).square().mean(),
+            "norm of all → one norm a row, dim=1": (slope.norm() - 1).square(),
+            "‖∇f‖² − 1 → ‖∇f‖ − 1": (slope.square().sum(1) - 1).square().mean(),
+            "max(0, ‖∇f‖ − 1)² → (‖∇f‖ − 1)²": (norm - 1).clamp(min=0).square().mean(),
+            "|‖∇f‖ − 1| → (‖∇f‖ − 1)²": (norm - 1).abs().mean(),
+            "‖∇f‖² → (‖∇f‖ − 1)²": norm.square().mean(),
+        },
+    )
     expect(isinstance(answer, Tensor) and answer.requires_grad, "value ✓, no gradient: create_graph=True")
     (found_gradient,) = torch.autograd.grad(answer, w, retain_graph=True)
     (true_gradient,) = torch.autograd.grad(truth, w)
@@ -109,14 +118,17 @@ def check_4_4(w1: Callable[[Tensor, Tensor], Tensor]) -> None:
     F_x, F_y = ((points[:-1, None] >= sample).double().mean(1) for sample in (x, y))
     truth = ((F_x - F_y).abs() * points.diff()).sum()
     a, b = x.sort().values, y.sort().values
-    for wrong, hint in (
-        ((x - y).abs().mean(), "sort x, y"),
-        ((a - b.flip(0)).abs().mean(), "sort: ↑ ↓ → ↑ ↑"),
-        ((a - b).mean().abs(), "|mean(x − y)| → mean|x − y|"),
-        ((a - b).mean(), "x − y → |x − y|"),
-        ((a - b).abs().sum(), "sum → mean"),
-        ((a - b).square().mean(), "W₂² → W₁"),
-        ((a - b).square().mean().sqrt(), "W₂ → W₁"),
-    ):
-        expect(not close(answer, wrong), hint)
-    expect(close(answer, truth), f"{answer:.4f} → {truth:.4f}")
+    compare(
+        answer,
+        truth,
+        f"{answer:.4f} → {truth:.4f}",
+        {
+            "sort x, y": (x - y).abs().mean(),
+            "sort: ↑ ↓ → ↑ ↑": (a - b.flip(0)).abs().mean(),
+            "|mean(x − y)| → mean|x − y|": (a - b).mean().abs(),
+            "x − y → |x − y|": (a - b).mean(),
+            "sum → mean": (a - b).abs().sum(),
+            "W₂² → W₁": (a - b).square().mean(),
+            "W₂ → W₁": (a - b).square().mean().sqrt(),
+        },
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from companion.exercises import close, exercise, expect, parts, tensor
+from companion.exercises import close, compare, exercise, expect, parts, tensor
 
 
 def _eye(n: int) -> Tensor:
@@ -78,14 +78,17 @@ def check_2_4(conditional_std: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor
         C = W @ W.T + sigma2 * _eye(len(x))
         variance = (C[u][:, u] - C[u][:, o] @ torch.linalg.solve(C[o][:, o], C[o][:, u])).diagonal()
         everywhere = sigma2 * (1 + (W[u] @ torch.linalg.inv(W.T @ W + sigma2 * _eye(d_z)) * W[u]).sum(1))
-        for wrong, hint in (
-            (variance, "std[u]: σ² → σ, √"),
-            ((variance - sigma2).sqrt(), "std[u]: W_u M_o⁻¹ W_uᵀ → I + W_u M_o⁻¹ W_uᵀ"),
-            (C.diagonal()[u].sqrt(), "std[u]: p(x_u) → p(x_u | x_o)"),
-            (everywhere.sqrt(), "M = WᵀW + σ²I → M_o = W_oᵀW_o + σ²I"),
-        ):
-            expect(not close(answer[u], wrong), hint)
-        expect(close(answer[u], variance.sqrt()), "std[u]² ≠ diag σ²(I + W_u M_o⁻¹ W_uᵀ)")
+        compare(
+            answer[u],
+            variance.sqrt(),
+            "std[u]² ≠ diag σ²(I + W_u M_o⁻¹ W_uᵀ)",
+            {
+                "std[u]: σ² → σ, √": variance,
+                "std[u]: W_u M_o⁻¹ W_uᵀ → I + W_u M_o⁻¹ W_uᵀ": (variance - sigma2).sqrt(),
+                "std[u]: p(x_u) → p(x_u | x_o)": C.diagonal()[u].sqrt(),
+                "M = WᵀW + σ²I → M_o = W_oᵀW_o + σ²I": everywhere.sqrt(),
+            },
+        )
 
 
 @exercise

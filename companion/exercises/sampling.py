@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.exercises import close, exercise, expect, given, normal, parts, tensor
+from companion.exercises import close, compare, exercise, expect, given, normal, parts, tensor
 
 #: (alpha, sigma) at an earlier time s and at a later time t.
 _S, _T = (0.9, 0.4), (0.5, 0.8)
@@ -73,15 +73,18 @@ def check_5_8(denoise: Callable[..., Tensor]) -> None:
 
     alpha, sigma = 0.6, 0.45
     answer = tensor(denoise(x_t.clone(), x.clone(), alpha, sigma), x_t.shape)
-    for wrong, hint in (
-        (weights(1.0, sigma) @ x, "‖x_t − xₙ‖² → ‖x_t − αxₙ‖²"),
-        (weights(alpha, sigma / math.sqrt(2)) @ x, "‖…‖²/σ² → ‖…‖²/(2σ²)"),
-        (weights(alpha, math.sqrt(sigma)) @ x, "‖…‖²/(2σ) → ‖…‖²/(2σ²)"),
-        (x[weights(alpha, sigma).argmax(1)], "argmax rₙ → Σₙ rₙ xₙ"),
-        (alpha * weights(alpha, sigma) @ x, "α Σₙ rₙ xₙ = E[x_t | …] → Σₙ rₙ xₙ"),
-    ):
-        expect(not close(answer, wrong), hint)
-    expect(close(answer, weights(alpha, sigma) @ x), "Σₙ rₙ = 1?  (5.38)")
+    compare(
+        answer,
+        weights(alpha, sigma) @ x,
+        "Σₙ rₙ = 1?  (5.38)",
+        {
+            "‖x_t − xₙ‖² → ‖x_t − αxₙ‖²": weights(1.0, sigma) @ x,
+            "‖…‖²/σ² → ‖…‖²/(2σ²)": weights(alpha, sigma / math.sqrt(2)) @ x,
+            "‖…‖²/(2σ) → ‖…‖²/(2σ²)": weights(alpha, math.sqrt(sigma)) @ x,
+            "argmax rₙ → Σₙ rₙ xₙ": x[weights(alpha, sigma).argmax(1)],
+            "α Σₙ rₙ xₙ = E[x_t | …] → Σₙ rₙ xₙ": alpha * weights(alpha, sigma) @ x,
+        },
+    )
     sharp = tensor(denoise(x_t.clone(), x.clone(), alpha, 1e-3), x_t.shape)
     expect(
         bool(sharp.isfinite().all()) and close(sharp, x[weights(alpha, 1e-3).argmax(1)]),
@@ -96,12 +99,15 @@ def check_5_9(put_known: Callable[..., Tensor]) -> None:
     mask, (alpha, sigma) = torch.arange(6) < normal(4, 1, seed=64).abs() * 3 + 1, _S
     answer = tensor(put_known(x_s.clone(), x_o.clone(), mask.clone(), alpha, sigma, eps.clone()), x_s.shape)
     known = alpha * x_o + sigma * eps
-    for wrong, hint in (
-        (torch.where(mask, x_s, known), "mask → ~mask"),
-        (torch.where(mask, x_o, x_s), "x_o → α x_o + σ ε"),
-        (torch.where(mask, alpha * x_o, x_s), "α x_o → α x_o + σ ε"),
-        (torch.where(mask, x_o + sigma * eps, x_s), "x_o + σ ε → α x_o + σ ε"),
-        (known, "~mask: α x_o + σ ε → x_s"),
-    ):
-        expect(not close(answer, wrong), hint)
-    expect(close(answer, torch.where(mask, known, x_s)), "≠ mask ? α x_o + σ ε : x_s")
+    compare(
+        answer,
+        torch.where(mask, known, x_s),
+        "≠ mask ? α x_o + σ ε : x_s",
+        {
+            "mask → ~mask": torch.where(mask, x_s, known),
+            "x_o → α x_o + σ ε": torch.where(mask, x_o, x_s),
+            "α x_o → α x_o + σ ε": torch.where(mask, alpha * x_o, x_s),
+            "x_o + σ ε → α x_o + σ ε": torch.where(mask, x_o + sigma * eps, x_s),
+            "~mask: α x_o + σ ε → x_s": known,
+        },
+    )

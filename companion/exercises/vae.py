@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from companion.exercises import Hint, close, exercise, normal, tensor
-
-
-def _compare(answer: Tensor, truth: Tensor, otherwise: str, mistakes: dict[str, Tensor]) -> None:
-    """Let the truth pass; a known mistake gets its hint, anything else the last one."""
-    if close(answer, truth):
-        return
-    raise Hint(next((hint for hint, wrong in mistakes.items() if close(answer, wrong)), otherwise))
+from companion.exercises import Hint, compare, exercise, normal, tensor
 
 
 @exercise
@@ -35,7 +28,7 @@ def check_3_1(kl_to_prior: Callable[[Tensor, Tensor], Tensor]) -> None:
         "KL(p ‖ q), (3.20);  KL(q ‖ p), (3.18)": kl_divergence(p, q),
         "s⁴;  log_variance = log s²": squared,
     }
-    _compare(answer, truth, "≠ (3.18)", mistakes)
+    compare(answer, truth, "≠ (3.18)", mistakes)
 
 
 @exercise
@@ -68,7 +61,7 @@ def check_3_2(elbo: Callable[..., Tensor]) -> None:
         "σ⁴;  σ²": log_p(z, sigma2).sum(1) - kl,
         "log p(x, z) − log q(z | x);  (3.15) − (3.18)": full + prior.log_prob(z) - q.log_prob(z),
     }
-    _compare(answer, full - kl, "≠ (3.15) − (3.18)", mistakes)
+    compare(answer, full - kl, "≠ (3.15) − (3.18)", mistakes)
 
 
 @exercise
@@ -90,7 +83,7 @@ def check_3_3(score_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
         "−;  +": -truth,
         "(1/k) Σ_{l≠i};  1/(k − 1)": (f - baseline * (k - 1) / k)[:, None] * score,
     }
-    _compare(answer, truth, "≠ (f_i − b_i) (z_i − m) / s²", mistakes)
+    compare(answer, truth, "≠ (f_i − b_i) (z_i − m) / s²", mistakes)
 
 
 @exercise

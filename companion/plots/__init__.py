@@ -15,9 +15,9 @@ from torch import Tensor
 
 from companion.checks import check_tensor
 from companion.plots.letters import letter_ticks, write
-from companion.plots.screen import DPI, panels, use_screen
+from companion.plots.screen import DPI, use_screen
 
-__all__ = ["letter_ticks", "panels", "write"]
+__all__ = ["letter_ticks", "write"]
 
 #: Okabe and Ito's palette, distinguishable with any colour vision. Use it in this order.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -116,9 +116,12 @@ def arrow(
     at: tuple[float, float] | None = None,
     *,
     dashed: bool = False,
+    colour: str | None = None,
+    bend: float = 0.0,
 ) -> None:
     """An arrow in a scheme, solid and blue if it generates, dashed and vermilion if it infers, with a label at `at`."""
-    style = {"arrowstyle": "-|>", "color": VERMILION if dashed else BLUE, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops={**style, "linestyle": (0, (4, 2)) if dashed else "-"})
+    style = {"arrowstyle": "-|>", "color": colour or (VERMILION if dashed else BLUE), "linewidth": 1.4}
+    style |= {"linestyle": (0, (4, 2)) if dashed else "-", "connectionstyle": f"arc3,rad={bend}"}
+    axis.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
     if at:
         axis.text(*at, label, ha="right" if at[0] < start[0] else "left", va="center")

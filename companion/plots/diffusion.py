@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, draw_image, node
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, draw_image, node
 
 
 def noising(images: Tensor, clouds: Tensor, groups: Tensor, times: list[float]) -> Figure:
@@ -209,22 +209,19 @@ def two_steps() -> Figure:
         for name, (x, label) in place.items():
             node(axis, x, 0, label, observed=name == "0")
         for start, end, label in model:
-            _step(axis, place[start][0], place[end][0], 0.12, label, 0.0, BLUE)
+            _step(axis, place[start][0], place[end][0], 0.12, label, 0.0)
         for start, end, label, bend in steps:
-            _step(axis, place[start][0], place[end][0], -0.12, label, bend, VERMILION)
+            _step(axis, place[start][0], place[end][0], -0.12, label, bend)
         axis.set(xlim=(-0.4, 3.8), ylim=(-1.15, 0.6), aspect="equal")
         axis.axis("off")
     return figure
 
 
-def _step(axis: Axes, start: float, end: float, height: float, label: str, bend: float, colour: str) -> None:
+def _step(axis: Axes, start: float, end: float, height: float, label: str, bend: float) -> None:
     """An arrow of the chain at this height, dashed if it is below, with its label outside; or a bow far below."""
     gap = 0.28 if end > start else -0.28
-    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
-    style["linestyle"] = "-" if height > 0 else (0, (4, 2))
-    style["connectionstyle"] = f"arc3,rad={bend}"
-    ends = ((end, -0.3), (start, -0.3)) if bend else ((end - gap, height), (start + gap, height))
-    axis.annotate("", *ends, arrowprops=style)
+    ends = ((start, -0.3), (end, -0.3)) if bend else ((start + gap, height), (end - gap, height))
+    arrow(axis, *ends, dashed=height < 0, bend=bend)
     outside = -bend * abs(end - start) / 2 - 0.42 if bend else 1.6 * height
     axis.text((start + end) / 2, outside, label, ha="center", va="bottom" if height > 0 else "top", fontsize=11)
 

@@ -13,7 +13,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, node
+from companion.data import CHOSEONG, JUNGSEONG
+from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, letter_ticks, node
+from companion.plots.letters import ROMAN
 
 
 def gan_blocks(real: Tensor, made: Tensor) -> Figure:
@@ -144,14 +146,6 @@ def _bars(axis: Axes, made: Tensor, modes: Tensor) -> None:
     axis.add_patch(plt.Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=0.7, linestyle=":"))
 
 
-#: The letters of a syllable in the order of Unicode, romanised (ㄱ to ㅎ, ㅏ to ㅣ).
-INITIALS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "–", "j", "jj", "ch", "k", "t", "p", "h")
-VOWELS = (
-    *("a", "ae", "ya", "yae", "eo", "e", "yeo", "ye", "o", "wa", "wae"),
-    *("oe", "yo", "u", "wo", "we", "wi", "yu", "eu", "ui", "i"),
-)
-
-
 def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure:
     """How often each syllable was written, one cell each, with frames around some of them.
 
@@ -169,9 +163,10 @@ def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure
         axis.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILION, lw=1))
     axis.set(xlabel="$z_2$", xticks=[], yticks=[])
     if letters:
-        axis.set_xticks(range(len(VOWELS)), VOWELS, fontsize=8, rotation=90)
-        axis.set_yticks(range(len(INITIALS)), INITIALS, fontsize=8)
-        axis.tick_params(length=0)
+        for which, all_letters, names in (("x", JUNGSEONG, ROMAN[1]), ("y", CHOSEONG, ROMAN[0])):
+            letter_ticks(axis, which, all_letters, names=names, size=9)
+        axis.tick_params("x", length=0, labelsize=8, labelrotation=90, pad=15)
+        axis.tick_params("y", length=0, labelsize=8, pad=15)
     axis.set_ylabel("$z_1$", rotation=0, labelpad=10)
     figure.colorbar(picture, ax=axis, pad=0.02)
     return figure

@@ -13,16 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from companion.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw_image
-
-#: The letters of each place in Roman script, in Unicode order (Revised Romanization, letter by letter; – is none).
-ROMAN = tuple(
-    letters.split()
-    for letters in (
-        "g kk n d tt r m b pp s ss – j jj ch k t p h",
-        "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i",
-        "– g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h",
-    )
-)
+from companion.plots.letters import ROMAN
 
 #: How the fits of `bound_bars` are labelled.
 FITS = {"prior": "$p(z)$", "KL(p‖q)": r"min KL$(p\Vert q)$", "KL(q‖p)": r"min KL$(q\Vert p)$"}

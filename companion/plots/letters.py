@@ -15,7 +15,13 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D, Bbox, ScaledTranslation, Transform, TransformedBbox
 
-from companion.data import decompose, hangul, romanise
+from companion.data import CHOSEONG, JONGSEONG, JUNGSEONG, hangul, place, romanise
+
+#: The letters of each place of a syllable in Latin script, in Unicode order; – is none: a silent ㅇ, or no final.
+ROMAN = tuple(
+    ["–" if letter == silent else romanise(letter) for letter in letters]
+    for letters, silent in ((CHOSEONG, "ㅇ"), (JUNGSEONG, None), (JONGSEONG, ""))
+)
 
 
 def write(
@@ -47,18 +53,18 @@ def write(
     outlines, text = _outlines(), unicodedata.normalize("NFC", text)
     middle = (len(text) - 1) / 2
     for index, character in enumerate(text):
-        place = Affine2D().scale(size / 72).translate(*((np.add(shift, [(index - middle) * size, 0])) / 72))
-        place = place + axis.figure.dpi_scale_trans + ScaledTranslation(x, y, transform or axis.transData)
+        where = Affine2D().scale(size / 72).translate(*((np.add(shift, [(index - middle) * size, 0])) / 72))
+        where = where + axis.figure.dpi_scale_trans + ScaledTranslation(x, y, transform or axis.transData)
         if character in outlines:
-            patch = PathPatch(outlines[character], facecolor=color, linewidth=0, transform=place, clip_on=False)
+            patch = PathPatch(outlines[character], facecolor=color, linewidth=0, transform=where, clip_on=False)
             axis.add_artist(patch)
             patch.set_clip_path(None)
         else:
-            ink = _syllables()[_index(character)].reshape(28, 28)
+            ink = _syllables()[place(character)].reshape(28, 28)
             pixels = np.empty((28, 28, 4), dtype=np.uint8)
             pixels[..., :3] = np.rint(255 * np.array(to_rgb(color)))
             pixels[..., 3] = np.rint(255 * ink)
-            box = TransformedBbox(Bbox([[-0.5, -0.5], [0.5, 0.5]]), place)
+            box = TransformedBbox(Bbox([[-0.5, -0.5], [0.5, 0.5]]), where)
             image = BboxImage(box, data=pixels, interpolation="antialiased", clip_on=False)
             axis.add_artist(image)
 
@@ -69,7 +75,7 @@ def letter_ticks(
     letters: Sequence[str],
     at: Sequence[float] | None = None,
     *,
-    roman: bool = False,
+    names: Sequence[str] | None = None,
     size: float = 12,
 ) -> None:
     """Put letters of Hangul beside the ticks of an axis.
@@ -79,7 +85,7 @@ def letter_ticks(
         which: "x" or "y".
         letters: such as `data.CHOSEONG`; the empty one, no final, is drawn as ∅.
         at: their positions, 0, 1, … if None.
-        roman: write the letter's romanisation behind it.
+        names: one to write behind each letter, such as `ROMAN[0]`.
         size: of a letter in points.
 
     Raises:
@@ -92,10 +98,10 @@ def letter_ticks(
         raise ValueError(f"{len(letters)} letters, {len(at)} positions")
     line = axis.xaxis if which == "x" else axis.yaxis
     pad = 3.5 + size
-    names = [(romanise(letter) if letter else "∅") if roman or not letter else "" for letter in letters]
-    line.set_ticks(list(at), names)
-    axis.tick_params(which, length=2.5, pad=pad if roman else 3.5)
-    if not any(names):
+    behind = [""] * len(letters) if names is None else names
+    line.set_ticks(list(at), [name if letter else "∅" for letter, name in zip(letters, behind, strict=True)])
+    axis.tick_params(which, length=2.5, pad=3.5 if names is None else pad)
+    if names is None and all(letters):
         line.labelpad += size
     across = axis.get_xaxis_transform() if which == "x" else axis.get_yaxis_transform()
     for position, letter in zip(at, letters, strict=True):
@@ -118,8 +124,3 @@ def _outlines() -> dict[str, Outline]:
 @cache
 def _syllables() -> np.ndarray:
     return hangul(28).x.numpy()
-
-
-def _index(character: str) -> int:
-    decompose(character)
-    return ord(character) - 0xAC00

@@ -8,11 +8,13 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.data import CHOSEONG, JONGSEONG, JUNGSEONG, compose, hangul, romanise
+from companion.data import CHOSEONG, JONGSEONG, JUNGSEONG, decompose, hangul, place, romanise
 from companion.plots import BLUE, GREEN, GREY, INK, VERMILION, arrow, draw_image, node, write
+from companion.plots.letters import ROMAN
 
 #: Colours of a syllable's three places: initial, vowel, final.
 PLACES = (BLUE, VERMILION, GREEN)
+LETTERS = CHOSEONG, JUNGSEONG, JONGSEONG
 
 
 def family_map() -> Figure:
@@ -33,9 +35,7 @@ def family_map() -> Figure:
     node(axes[2], 0.5, 2.5, "$z$")
     node(axes[2], 0.5, 0.5, "$x$", observed=True)
     arrow(axes[2], (0.5, 2.2), (0.5, 0.8), r"$G_\theta$", (0.6, 1.5))
-    axes[2].annotate(
-        "", (1.5, 0.5), (0.77, 0.5), arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkB": 0, "lw": 1.4}
-    )
+    arrow(axes[2], (0.77, 0.5), (1.5, 0.5), colour=INK)
     axes[2].text(1.95, 0.5, r"$D_\phi(x)$", ha="center", va="center", bbox={"boxstyle": "round", "fc": "w", "ec": INK})
     for centre, label in ((0.35, "$x_0$"), (1.95, r"$x_t$"), (3.55, "$x_T$")):
         node(axes[3], centre, 1.5, label, observed=label == "$x_0$")
@@ -56,8 +56,7 @@ def syllable_parts(syllable: str = "한") -> Figure:
     Args:
         syllable: one whose vowel stands to the right and which has a final, so that the three places are those shaded.
     """
-    (index,) = _indices(syllable)
-    letters = _letters(index)
+    letters = [names[index] for names, index in zip(LETTERS, decompose(syllable), strict=True)]
     figure, axis = plt.subplots(figsize=(5.4, 1.9))
     axis.set(xlim=(0, 8.1), ylim=(0, 2.85), aspect="equal")
     axis.axis("off")
@@ -65,11 +64,13 @@ def syllable_parts(syllable: str = "한") -> Figure:
         axis.add_patch(plt.Rectangle((middle - 0.55, 1.2), 1.1, 1.1, facecolor=colour, alpha=0.18, lw=0))
         write(axis, middle, 1.75, letter, size=40, color=colour)
         axis.text(middle, 0.75, romanise(letter), ha="center", va="center", fontsize=14, color=colour)
-    for place, sign in ((1.7, "+"), (3.5, "+"), (5.3, "=")):
-        axis.text(place, 1.75, sign, ha="center", va="center", fontsize=16)
+    for middle, sign in ((1.7, "+"), (3.5, "+"), (5.3, "=")):
+        axis.text(middle, 1.75, sign, ha="center", va="center", fontsize=16)
     left, bottom, side = 5.95, 0.95, 1.85
     box = (left, left + side, bottom, bottom + side)
-    axis.imshow(hangul(28).x[index].reshape(28, 28), extent=box, vmin=0, vmax=1, interpolation="nearest", zorder=1)
+    axis.imshow(
+        hangul(28).x[place(syllable)].reshape(28, 28), extent=box, vmin=0, vmax=1, interpolation="nearest", zorder=1
+    )
     for (x, y, width, height), colour in zip(
         ((0, 0.3, 0.65, 0.7), (0.65, 0.3, 0.35, 0.7), (0, 0, 1, 0.3)), PLACES, strict=True
     ):
@@ -84,23 +85,22 @@ def syllable_parts(syllable: str = "한") -> Figure:
 def letter_table() -> Figure:
     """The 19 initials, the 21 vowels and the 27 finals (and none), each with its name in Latin script."""
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.5))
-    for place, (axis, letters, colour) in enumerate(zip(axes, (CHOSEONG, JUNGSEONG, JONGSEONG), PLACES, strict=True)):
-        _table(axis, letters, colour)
-        axis.set_title(f"$z_{place + 1}$:  {len(letters)}", color=colour)
+    for number, (axis, letters, names, colour) in enumerate(zip(axes, LETTERS, ROMAN, PLACES, strict=True), start=1):
+        _table(axis, letters, names, colour)
+        axis.set_title(f"$z_{number}$:  {len(letters)}", color=colour)
     return figure
 
 
-def _table(axis: Axes, letters: Sequence[str], colour: str) -> None:
+def _table(axis: Axes, letters: Sequence[str], names: Sequence[str], colour: str) -> None:
     axis.set(xlim=(-0.5, 6.5), ylim=(3.6, -0.5))
     axis.axis("off")
-    for index, letter in enumerate(letters):
+    for index, (letter, name) in enumerate(zip(letters, names, strict=True)):
         row, column = divmod(index, 7)
         if letter:
             write(axis, column, row - 0.14, letter, size=18, color=colour)
+            axis.text(column, row + 0.33, name, ha="center", va="center", fontsize=11)
         else:
             axis.text(column, row - 0.12, "∅", ha="center", va="center", fontsize=12, color=colour)
-        name = "–" if letter == "ㅇ" and len(letters) == len(CHOSEONG) else romanise(letter)  # silent at the start
-        axis.text(column, row + 0.33, name, ha="center", va="center", fontsize=11)
 
 
 def look_alikes() -> Figure:
@@ -109,23 +109,12 @@ def look_alikes() -> Figure:
     figure, axes = plt.subplots(1, 5, figsize=(6.6, 1.75))
     x = hangul(28).x
     for axis, syllable in zip(axes, syllables, strict=True):
-        (index,) = _indices(syllable)
-        draw_image(axis, x[index])
+        draw_image(axis, x[place(syllable)])
         axis.spines[:].set(visible=True, color=GREY, linewidth=0.6)
         axis.set_title(romanise(syllable), fontsize=14)
-    other = (x[_indices("한")[0]] - x[_indices("햔")[0]]).abs().reshape(28, 28) > 0.3
+    other = (x[place("한")] - x[place("햔")]).abs().reshape(28, 28) > 0.3
     for row, column in other.nonzero().tolist():
         axes[1].add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=VERMILION, alpha=0.55, lw=0))
     for axis, syllable in zip(axes, syllables, strict=True):
-        write(axis, 0.5, 0, _letters(_indices(syllable)[0])[1], size=20, transform=axis.transAxes, shift=(0, -15))
+        write(axis, 0.5, 0, JUNGSEONG[decompose(syllable)[1]], size=20, transform=axis.transAxes, shift=(0, -15))
     return figure
-
-
-def _indices(syllables: str) -> list[int]:
-    return [ord(syllable) - ord(compose(0, 0)) for syllable in syllables]
-
-
-def _letters(index: int) -> tuple[str, str, str]:
-    rest, final = divmod(index, len(JONGSEONG))
-    initial, vowel = divmod(rest, len(JUNGSEONG))
-    return CHOSEONG[initial], JUNGSEONG[vowel], JONGSEONG[final]

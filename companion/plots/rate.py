@@ -54,7 +54,6 @@ def hierarchy() -> Figure:
     arrow(axis, (5.46, 0.87), (3.44, 0.87), dashed=True)
     arrow(axis, (0.94, 0.87), (2.96, 0.87), dashed=True)
     axis.text(3.2, 0.4, r"$q(z_1\,|\,z_2,x)$", ha="center")
-    line = {"arrowstyle": "-|>", "color": VERMILION, "lw": 1.4, "ls": (0, (4, 2)), "connectionstyle": "arc3,rad=0.2"}
-    axis.annotate("", (0.7, 1.28), (5.7, 1.28), arrowprops=line)
+    arrow(axis, (5.7, 1.28), (0.7, 1.28), dashed=True, bend=0.2)
     axis.text(3.2, 2.0, r"$q(z_2\,|\,x)$", ha="center")
     return figure

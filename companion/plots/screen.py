@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from hashlib import sha256
 from itertools import groupby, pairwise
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -32,26 +31,6 @@ DPI = 110
 LONGEST = 60_000
 #: Coordinates in an SVG are whole numbers of this many to a CSS pixel.
 UNITS = 20
-
-_WAYS = ("whole", "columns", "each")
-_chosen: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
-
-
-def panels(figure: Figure, how: str) -> None:
-    """Say how a figure is cut into outputs of its cell, which the site stacks on a phone; call it before `plt.show()`.
-
-    Without this call a figure of one row of two to five axes, at least five inches wide, is cut between its columns.
-
-    Args:
-        figure: the figure, still to be shown.
-        how: "whole", "columns", or "each" for an output for each axis.
-
-    Raises:
-        ValueError: there is no such way.
-    """
-    if how not in _WAYS:
-        raise ValueError(f"how must be one of {', '.join(_WAYS)}, got {how!r}")
-    _chosen[figure] = how
 
 
 def use_screen() -> None:
@@ -122,18 +101,16 @@ def _only(figure: Figure, shown: list[Axes]) -> Iterator[None]:
 
 
 def _parts(figure: Figure) -> list[tuple[Bbox, list[Axes]]]:
-    """The panels: a box in inches and the axes within."""
+    """The panels, each a box in inches and the axes within: the columns of a wide figure of one row, else the whole."""
     whole = figure.get_tightbbox().padded(0.1)
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    how = _chosen.get(figure)
-    if how is None:
-        plain = figure.get_figwidth() >= 5 and not figure.texts and not figure.legends and not figure.images
-        one_row = len(_bands(axes, 1)) == 1 and 2 <= len(_bands(axes, 0)) <= 5
-        how = "columns" if plain and one_row else "whole"
-    if how == "whole" or not axes:
+    columns, plain = _bands(axes, 0), not (figure.texts or figure.legends or figure.images)
+    if not plain or figure.get_figwidth() < 5 or len(_bands(axes, 1)) != 1 or not 2 <= len(columns) <= 5:
         return [(whole, axes)]
-    rows = [(whole, axes)] if how == "columns" else _cut(whole, axes, 1)[::-1]
-    return [part for row, within in rows for part in _cut(row, within, 0)]
+    extents = [Bbox.union([axis.get_tightbbox() for axis in column]) for column in columns]
+    inner = [(left.x1 + right.x0) / 2 / figure.dpi for left, right in pairwise(extents)]
+    edges = pairwise([whole.x0, *inner, whole.x1])
+    return [(Bbox([[x0, whole.y0], [x1, whole.y1]]), column) for (x0, x1), column in zip(edges, columns, strict=True)]
 
 
 def _bands(axes: list[Axes], side: int) -> list[list[Axes]]:
@@ -148,20 +125,6 @@ def _bands(axes: list[Axes], side: int) -> list[list[Axes]]:
             bands.append([axis])
         end = max(end, place.max[side])
     return bands
-
-
-def _cut(box: Bbox, axes: list[Axes], side: int) -> list[tuple[Bbox, list[Axes]]]:
-    bands = _bands(axes, side)
-    extents = [Bbox.union([axis.get_tightbbox() for axis in band]) for band in bands]
-    scale = axes[0].figure.dpi
-    inner = [(low.max[side] + high.min[side]) / 2 / scale for low, high in pairwise(extents)]
-    edges = [box.min[side], *inner, box.max[side]]
-    parts = []
-    for (low, high), band in zip(pairwise(edges), bands, strict=True):
-        corners = box.get_points().copy()
-        corners[:, side] = low, high
-        parts.append((Bbox(corners), band))
-    return parts
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
@@ -298,13 +261,11 @@ def _data(segments: list[tuple[str, np.ndarray]]) -> str:
         if command == "l" and not steps.any() and not dot:
             continue
         numbers = _numbers(steps)
-        text.append(
-            numbers
-            if command == last and numbers[0] == "-"
-            else f" {numbers}"
-            if command == last
-            else command + numbers
-        )
+        if command != last:
+            numbers = command + numbers
+        elif numbers[0] != "-":
+            numbers = f" {numbers}"
+        text.append(numbers)
         last, here = command, points[-1]
     return "".join(text)
 
