@@ -121,7 +121,7 @@ export function makeSet(name, random, images = {}) {
       return [place(pixel % side), -place(Math.floor(pixel / side))];
     });
   }
-  return around(Array.from({ length: 8 }, (_, i) => [Math.cos((i * Math.PI) / 4), Math.sin((i * Math.PI) / 4)]), 0.05);
+  return around(Array.from({ length: 8 }, (_, i) => [Math.cos((i * Math.PI) / 4), Math.sin((i * Math.PI) / 4)]), 0.08);
 }
 
 const NEAR = 0.1; // how close a sample must be to cover a point
@@ -205,7 +205,7 @@ function playgroundTemplate(t, images) {
   return `
   <style>
     :host { max-width: 46rem; }
-    .bar, .tools { display: flex; flex-wrap: wrap; gap: 0.5rem 0.7rem; align-items: end; margin: 0.6rem 0; }
+    .row, .tools { display: flex; flex-wrap: wrap; gap: 0.5rem 0.7rem; align-items: end; margin: 0.6rem 0; }
     .field { display: inline-flex; flex-direction: column; font-size: 0.85em; gap: 0.1rem; min-width: 0; }
     select, input[type="number"] {
       font: inherit; font-size: 1rem; color: inherit; background: var(--paper); min-height: 2.75rem; max-width: 100%; padding: 0 0.4rem;
@@ -234,15 +234,15 @@ function playgroundTemplate(t, images) {
     .note, .hint { font-size: 0.85em; margin: 0.2rem 0; }
     .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
     #link { width: 100%; font: inherit; } #link[hidden] { display: none; }
-    @media print { .bar, .tools, details { display: none; } }
+    @media print { .row, .tools, details { display: none; } }
   </style>
-  <div class="bar">
+  <div class="row">
     ${select("experiment", t.experiment, option("", t.own) + Object.keys(EXPERIMENTS).map((name) => option(name, t.experiments[name].title)).join(""))}
     ${select("set", t.set, Object.entries(t.sets).map(([name, text]) => option(name, text)).join("") + Object.keys(images).map((name) => option(name, name)).join("") + option("drawn", t.drawn))}
     ${select("speed", t.speed, t.speeds.map((text, i) => option(i, text)).join(""))}
     <label class="field"><span>${t.seed}</span><input type="number" id="seed" min="0" max="9999" step="1" inputmode="numeric"></label>
   </div>
-  <div class="bar">
+  <div class="row">
     <button id="train"></button><button id="one">${t.step}</button><button id="restart">${t.restart}</button><button id="share">${t.share}</button>
   </div>
   <input id="link" readonly hidden aria-label="${t.link}">
@@ -270,7 +270,9 @@ function buildPlayground(model, root, signal) {
   const say = (text) => ($('[role="status"]').textContent = text);
   const panelOf = (name) => $(`.panel[data-family="${name}"]`);
 
-  let state = read(model.get("state") || new URLSearchParams(location.hash.slice(1)).get("playground") || "", sets);
+  const linked = new URLSearchParams(location.hash.slice(1)).get("playground");
+  let state = read(linked ?? model.get("state"), sets);
+  if (linked === null && !model.get("state") && model.get("points").length) state = { ...state, set: "drawn", points: model.get("points") };
   let data = { points: [] }; // with modes and std, if the set has them
   let running = false;
   let cursor; // of the keyboard
@@ -289,7 +291,7 @@ function buildPlayground(model, root, signal) {
     [training, program].forEach((url) => URL.revokeObjectURL(url));
   });
 
-  const on_ = (name) => !state.off.includes(name);
+  const taken = (name) => !state.off.includes(name);
   const array = () => Float64Array.from(data.points.flat());
   const view = () => Object.fromEntries(VIEWED.map((name) => [name, state.settings[name]]));
   const remember = () => save(model, { state: write({ ...state, points: data.points }), points: data.points });
@@ -300,7 +302,7 @@ function buildPlayground(model, root, signal) {
     delete workers[name];
     delete pictures[name];
     curves[name] = [];
-    if (!on_(name) || !data.points.length) return redraw();
+    if (!taken(name) || !data.points.length) return redraw();
     const worker = (workers[name] = new Worker(program, { type: "module" }));
     worker.onmessage = ({ data: picture }) => {
       pictures[name] = picture;
@@ -350,7 +352,7 @@ function buildPlayground(model, root, signal) {
     $("#set").value = state.set;
     $("#seed").value = state.seed;
     for (const name of Object.keys(CHOICES)) $(`#${name}`).value = state.settings[name];
-    for (const name of NAMES) $("input", panelOf(name)).checked = on_(name);
+    for (const name of NAMES) $("input", panelOf(name)).checked = taken(name);
   };
 
   on("#train", "click", () => run(!running));
@@ -516,9 +518,9 @@ function buildPlayground(model, root, signal) {
     $("#train").textContent = running ? t.pause : t.train;
     for (const name of NAMES) {
       const panel = panelOf(name);
-      panel.classList.toggle("off", !on_(name));
+      panel.classList.toggle("off", !taken(name));
       const picture = pictures[name];
-      if (!on_(name)) continue;
+      if (!taken(name)) continue;
       paint($("canvas", panel), data.points, picture);
       $(".step", panel).textContent = picture?.step ?? 0;
       if (!picture) continue;
@@ -537,7 +539,7 @@ function buildPlayground(model, root, signal) {
   return draw;
 }
 
-const LEARNING_RATE = 2e-3;
+const LEARNING_RATE = 4e-3;
 
 /** A density in blue, or where D says real in blue and fake in vermilion; of a GAN and others alike, nothing at a half. */
 function shade(context, { density, real }, side, colour) {
