@@ -58,6 +58,7 @@ const FAMILIES = {
   },
   vae({ beta, lr }, x, chance, noise) {
     const model = new VAE(new MLP([2, 64, 64, 4], chance), new MLP([2, 64, 64, 2], chance), 2, beta);
+    model.logSigma2.weights[0] = Math.log(0.05); // from 1, above every variance of the data, z is never used (section 3.17)
     const adam = new Adam(model.parts, { lr, ema: 0.99 });
     const [z, eps] = [noise.normals(2 * SAMPLES), noise.normals(2 * SAMPLES)];
     const draws = Array.from({ length: 32 }, () => noise.normals(2 * MEASURED));
