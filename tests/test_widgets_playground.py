@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from companion import gan as gan_module
 from companion import vae as vae_module
-from companion.data import ring, ring_modes
+from companion.data import hangul, place, ring, ring_modes
 from companion.diffusion import DDIM, Diffusion, Heun
 from companion.gan import GAN, LOSSES, PLACES
 from companion.latent import GaussianMixture
@@ -23,6 +23,7 @@ from companion.metrics import mode_score
 from companion.nets import FourierFeatures, mlp
 from companion.ppca import PPCA
 from companion.vae import VAE
+from companion.widgets.playground import Playground
 
 N, STEPS = 24, 20
 FREQUENCIES = (1.3, -2.1, 4.7)
@@ -386,3 +387,199 @@ def test_modes_are_counted_as_by_the_package(train) -> None:
     found = train("return modeScore(array(x), modes, 0.02);", x=x, modes=ring_modes())
     assert found == {"captured": score.captured, "highQuality": pytest.approx(score.high_quality)}
     assert 0 < score.high_quality < 1
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def widget() -> Playground:
+    return Playground()
+
+
+def ready(stage, widget: Playground) -> object:
+    """The widget on a page, with the first picture of every family that is on."""
+    shown = stage(widget)
+    shown.page.evaluate("() => history.replaceState(null, '', '/')")
+    shown.page.wait_for_function(
+        "() => ['ppca', 'mixture', 'vae', 'gan', 'diffusion'].every("
+        "(name) => document.querySelector('#el > div').dataset[name + 'Step'] !== undefined)"
+    )
+    return shown
+
+
+def steps(shown, name: str, least: int) -> None:
+    shown.page.wait_for_function(
+        "([name, least]) => Number(document.querySelector('#el > div').dataset[name + 'Step']) >= least",
+        arg=[name, least],
+        timeout=120_000,
+    )
+
+
+def test_all_families_train_pause_and_go_on(stage, widget) -> None:
+    shown = ready(stage, widget)
+    assert shown.data["points"] == 500
+    shown.find("#train").click()
+    for name in ("vae", "gan", "diffusion"):
+        steps(shown, name, 3)
+    shown.find("#train").click()
+    shown.page.wait_for_timeout(300)
+    stopped = [shown.data[f"{name}Step"] for name in ("vae", "gan", "diffusion")]
+    shown.page.wait_for_timeout(300)
+    assert [shown.data[f"{name}Step"] for name in ("vae", "gan", "diffusion")] == stopped
+    shown.find("#one").click()
+    steps(shown, "gan", stopped[1] + 1)
+    assert shown.data["running"] == "false"
+    assert shown.find("#one").bounding_box()["height"] >= 44
+
+
+def test_the_same_seed_trains_the_same(stage, widget) -> None:
+    seen = []
+    shown = ready(stage, widget)
+    for _ in range(2):
+        shown.find("#restart").click()
+        shown.page.wait_for_function("() => document.querySelector('#el > div').dataset.diffusionStep === '0'")
+        for k in range(1, 4):
+            shown.find("#one").click()
+            for name in ("vae", "gan", "diffusion"):
+                steps(shown, name, k)
+        seen.append([shown.data[f"{name}Measures"] for name in ("ppca", "vae", "gan", "diffusion")])
+    assert seen[0] == seen[1]
+
+
+def test_points_are_drawn_by_mouse_and_finger_erased_and_read_back(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.find("#clear").click()
+    assert shown.data["points"] == 0
+    shown.find("#train").click()
+    assert shown.find('[role="status"]').text_content().startswith(("점이 없다", "There are no points"))
+    shown.drag("#pad", 60, 40)
+    by_mouse = shown.data["points"]
+    assert by_mouse >= 3
+    shown.swipe("#pad", -60, 40)
+    assert shown.data["points"] > by_mouse
+    shown.sync()
+    side = shown.find("#pad").bounding_box()["width"]
+    expected = torch.tensor([60, -40]) * 2 * 1.5 / side
+    assert (widget.x - expected).norm(dim=1).min() < 0.02
+    shown.find("#erase").click()
+    shown.drag("#pad", 0.5, 0.5)
+    assert shown.data["points"] < len(widget.x)
+
+
+def test_points_are_drawn_by_keyboard(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.find("#clear").click()
+    pad = shown.find("#pad")
+    pad.focus()
+    for key in ("ArrowRight", "ArrowRight", "Enter", "Shift+ArrowUp", " "):
+        pad.press(key)
+    shown.sync()
+    torch.testing.assert_close(widget.x, torch.tensor([[0.1, 0.0], [0.1, 0.5]]))
+    assert "(0.10, 0.50)" in shown.find('[role="status"]').text_content()
+    pad.press("Backspace")
+    shown.sync()
+    torch.testing.assert_close(widget.x, torch.tensor([[0.1, 0.0]]))
+
+
+def test_a_link_brings_back_settings_and_points(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.find("#clear").click()
+    shown.drag("#pad", 50, 30)
+    shown.find('[data-family="gan"] summary').click()
+    shown.find("#loss").select_option("wasserstein")
+    shown.find('[data-family="vae"] input').uncheck()
+    shown.find("#seed").fill("7")
+    shown.find("#seed").press("Enter")
+    shown.find("#share").click()
+    shown.page.wait_for_function("() => location.hash.includes('playground=')")
+    shown.sync()
+    drawn, address = widget.x, shown.page.evaluate("() => location.hash")
+    shown.find("#set").select_option("moons")
+    shown.page.wait_for_function("() => document.querySelector('#el > div').dataset.set === 'moons'")
+    shown.page.evaluate("(hash) => { location.hash = ''; location.hash = hash; }", address)
+    shown.page.wait_for_function("() => document.querySelector('#el > div').dataset.set === 'drawn'")
+    shown.sync()
+    torch.testing.assert_close(widget.x, drawn, rtol=0, atol=1e-3)
+    assert shown.data["seed"] == 7
+    assert shown.find("#loss").input_value() == "wasserstein"
+    assert shown.find("#at").input_value() == "between"
+    assert not shown.find('[data-family="vae"] input').is_checked()
+
+
+def test_a_link_takes_nothing_but_what_can_be_chosen(stage, widget) -> None:
+    shown = ready(stage, widget)
+    state = shown.page.evaluate(
+        """() => module.read("set=<b>&seed=-3&points=%25&loss=toString&steps=1e9&off=gan.<i>.constructor", ["ring"])"""
+    )
+    assert (state["set"], state["seed"], state["points"], state["off"]) == ("ring", 0, [], ["gan"])
+    assert (state["settings"]["loss"], state["settings"]["steps"]) == ("relativistic", 10)
+    text = shown.page.evaluate("() => module.write({set: 'drawn', points: Array(3000).fill([0.3, -9]), seed: 2, off: [], settings: {}})")
+    state = shown.page.evaluate("(text) => module.read(text, [])", text)
+    assert len(state["points"]) == 1000
+    assert state["points"][0] == pytest.approx([0.3, -1.5], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid", "moons", "checkerboard", "groups", "point", "한"])
+def test_every_set_lies_in_the_view_and_where_it_should(stage, widget, name: str) -> None:
+    shown = ready(stage, widget)
+    shown.find("#set").select_option(name)
+    shown.page.wait_for_function("(name) => document.querySelector('#el > div').dataset.set === name", arg=name)
+    shown.sync()
+    x = widget.x
+    assert len(x) == (1 if name == "point" else 500)
+    assert x.abs().max() <= 1.5
+    if name == "ring":
+        assert mode_score(x, ring_modes(), 0.08).captured == 8
+        assert mode_score(x, ring_modes(), 0.08).high_quality > 0.97
+    if name == "checkerboard":
+        assert ((x / 0.6 + 2).floor().sum(1) % 2 == 0).all()
+    if name == "한":
+        image, cell = hangul(28).x[place("한")].reshape(28, 28), ((x + 1.3) / 2.6 * 28).floor().long().clamp(0, 27)
+        assert (image[27 - cell[:, 1], cell[:, 0]] > 0).float().mean() > 0.99
+
+
+def test_experiments_set_themselves_up(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.find("#experiment").select_option("collapse")
+    assert len(shown.find(".guide").text_content()) > 30
+    assert shown.find("#momentum").input_value() == "0.9"
+    assert not shown.find('[data-family="diffusion"] input').is_checked()
+
+
+def test_it_fits_a_phone_of_320_pixels_and_names_its_controls(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.page.set_viewport_size({"width": 320, "height": 700})
+    shown.settle()
+    assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= 320
+    unnamed = shown.page.evaluate(
+        """() => [...document.querySelector('#el > div').shadowRoot.querySelectorAll('button, select, input, canvas')]
+          .filter((one) => !one.textContent.trim() && !one.getAttribute('aria-label') && !one.labels?.length)
+          .map((one) => one.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_it_leaves_no_worker_behind(stage, widget) -> None:
+    shown = ready(stage, widget)
+    assert len(shown.page.workers) >= 5
+    shown.page.evaluate("() => stop()")
+    shown.page.wait_for_timeout(500)
+    assert shown.page.workers == []
+
+
+def test_python_takes_points_and_says_what_is_wrong(stage) -> None:
+    x = torch.tensor([[0.5, -0.25], [1.0, 0.0]])
+    shown = stage(Playground(x))
+    shown.page.wait_for_function("() => document.querySelector('#el > div').dataset.points === '2'")
+    with pytest.raises(ValueError, match="points must be at most 1000, with entries from −1.5 to 1.5"):
+        Playground(2 * x)
+    with pytest.raises(ValueError, match="2 columns"):
+        Playground(torch.zeros(4, 3))
+    assert repr(Playground(x)) == "Playground()"
+
+
+def test_it_is_light(widget) -> None:
+    state = widget.get_state()
+    text = json.dumps({name: state[name] for name in ("_esm", "train", "worker")})
+    assert len(gzip.compress(text.encode())) < 40_000
