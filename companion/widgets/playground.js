@@ -22,7 +22,7 @@ const PLAYGROUND_WORDS = {
       collapse: { title: "GAN 무너뜨리기", look: "학습을 누르고 봉우리 수를 보라. 그다음 GAN 설정에서 관성만 0으로 바꾸어 다시 학습시켜라." },
       linear: { title: "고리 위의 PPCA", look: "밀도가 가장 큰 곳을 보라. 거기에 데이터가 있는가? 그다음 혼합 모델의 성분을 1로 줄여 두 그림을 견주어라." },
       memory: { title: "점 하나: 누가 외우나?", look: "표본이 점에 얼마나 빨리 모이는지, 모인 뒤에 머무르는지 보라." },
-      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "두 무리 사이에 놓인 파란 표본을 VAE와 확산에서 견주어라." },
+      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "두 무리 사이에 놓인 파란 표본을 VAE와 혼합 모델에서 견주어라." },
       few: { title: "적은 걸음: 오일러와 호인", look: "2,000걸음쯤 학습시키고 멈춘 뒤, 확산 설정에서 뽑는 걸음과 뽑는 법을 바꾸어라." },
     },
     note: "log p(x)의 단위는 점 하나에 nat. 표본은 파란 점, 데이터는 회색 점이다.",
@@ -48,7 +48,7 @@ const PLAYGROUND_WORDS = {
       collapse: { title: "make the GAN collapse", look: "Press Train and watch the number of modes. Then set only the momentum to 0 in the GAN's settings, and train again." },
       linear: { title: "PPCA on a ring", look: "Where is the density largest? Are there any data? Then give the mixture 1 component and compare both pictures." },
       memory: { title: "one point: who memorises?", look: "See how fast the samples gather at the point, and whether they stay there." },
-      between: { title: "two far groups: what does the VAE put between?", look: "Compare how many blue samples of the VAE and of diffusion lie between the two groups." },
+      between: { title: "two far groups: what does the VAE put between?", look: "Compare how many blue samples of the VAE and of the mixture lie between the two groups." },
       few: { title: "few steps: Euler against Heun", look: "Train for about 2,000 steps, pause, then change sampling steps and sampler in the settings of diffusion." },
     },
     note: "log p(x) is in nats a point. Samples are blue, data grey.",
@@ -178,7 +178,7 @@ const EXPERIMENTS = {
   collapse: { set: "ring", off: ["ppca", "mixture", "vae", "diffusion"], settings: { loss: "minimax", at: "none", momentum: 0.9 } },
   linear: { set: "ring", off: ["vae", "gan", "diffusion"], settings: {} },
   memory: { set: "point", off: [], settings: {} },
-  between: { set: "groups", off: ["ppca", "gan"], settings: {} },
+  between: { set: "groups", off: ["ppca", "gan", "diffusion"], settings: {} },
   few: { set: "ring", off: ["ppca", "mixture", "vae", "gan"], settings: { steps: 3 } },
 };
 
