@@ -90,7 +90,9 @@ def gradient(*modules: nn.Module) -> Tensor:
 
 
 def close(values: object, expected: Tensor, tolerance: dict = ONE) -> None:
-    torch.testing.assert_close(torch.as_tensor(values, dtype=torch.float64).reshape(expected.shape), expected, **tolerance)
+    torch.testing.assert_close(
+        torch.as_tensor(values, dtype=torch.float64).reshape(expected.shape), expected, **tolerance
+    )
 
 
 def adam(*parameters: nn.Parameter, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
@@ -126,7 +128,10 @@ def test_the_average_of_the_weights_is_that_of_fit(train) -> None:
         """const one = {weights: Float64Array.of(1), gradient: Float64Array.of(1)};
         const adam = new Adam([one], {lr: 0.1, ema: 0.9});
         const seen = [];
-        for (let i = 0; i < 5; i++) { adam.step(); seen.push([one.weights[0], adam.averaged(() => one.weights[0]), one.weights[0]]); }
+        for (let i = 0; i < 5; i++) {
+          adam.step();
+          seen.push([one.weights[0], adam.averaged(() => one.weights[0]), one.weights[0]]);
+        }
         return seen;"""
     )
     weights = torch.tensor([row[0] for row in found], dtype=torch.float64)
@@ -200,9 +205,7 @@ def test_twenty_steps_of_em_are_the_packages(train) -> None:
 
 def test_a_mixture_starts_at_points_that_lie_apart_with_the_pooled_covariance(train) -> None:
     x = torch.cat([ring_modes(), ring_modes() * 1.1]).double()
-    found = train(
-        "return plain(GaussianMixture.start(array(x), 8, 1e-6, new Random(seed)));", x=x, seed=4
-    )
+    found = train("return plain(GaussianMixture.start(array(x), 8, 1e-6, new Random(seed)));", x=x, seed=4)
     mu = torch.tensor(found["mu"], dtype=torch.float64)
     nearest = torch.cdist(x, mu).argmin(1)
     assert len(nearest[:8].unique()) == 8
@@ -293,7 +296,8 @@ def test_gan_trains_as_the_packages(train, monkeypatch, loss: str, at: str | Non
             optimisers[which].step()
             losses.append(value.detach())
     found = train(
-        """const model = new GAN(net(G, w[0]), net(D, w[1]), 3, loss, {penalty: penalty ?? undefined, at: at ?? undefined});
+        """const options = {penalty: penalty ?? undefined, at: at ?? undefined};
+        const model = new GAN(net(G, w[0]), net(D, w[1]), 3, loss, options);
         const settings = {lr: 2e-3, betas: [0, 0.9]};
         const [d, g] = [model.discriminator, model.generator].map((part) => new Adam([part], settings));
         const [losses, first] = [[], []];
@@ -367,7 +371,8 @@ def test_diffusion_trains_and_samples_as_the_packages(train, predict: str) -> No
           adam.step();
           return loss;
         });
-        const drawn = ["ddim", "heun"].flatMap((method) => [1, 2, 7].map((steps) => model.sample(array(x1), steps, method)));
+        const draw = (method) => [1, 2, 7].map((steps) => model.sample(array(x1), steps, method));
+        const drawn = ["ddim", "heun"].flatMap(draw);
         return plain({losses, first, end: model.net.weights, drawn, logProb: model.logProb(array(x1), 30),
                       velocity: model.velocity(array(x1), 0.37)});""",
         sizes=sizes(model), w=start, frequencies=FREQUENCIES, predict=predict, batches=batches, times=times, noise=noise,
@@ -392,7 +397,7 @@ def test_modes_are_counted_as_by_the_package(train) -> None:
 # The page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def widget() -> Playground:
     return Playground()
 
@@ -514,7 +519,9 @@ def test_a_link_takes_nothing_but_what_can_be_chosen(stage, widget) -> None:
     )
     assert (state["set"], state["seed"], state["points"], state["off"]) == ("ring", 0, [], ["gan"])
     assert (state["settings"]["loss"], state["settings"]["steps"]) == ("relativistic", 10)
-    text = shown.page.evaluate("() => module.write({set: 'drawn', points: Array(3000).fill([0.3, -9]), seed: 2, off: [], settings: {}})")
+    text = shown.page.evaluate(
+        "() => module.write({set: 'drawn', points: Array(3000).fill([0.3, -9]), seed: 2, off: [], settings: {}})"
+    )
     state = shown.page.evaluate("(text) => module.read(text, [])", text)
     assert len(state["points"]) == 1000
     assert state["points"][0] == pytest.approx([0.3, -1.5], abs=1e-3)
@@ -572,7 +579,7 @@ def test_python_takes_points_and_says_what_is_wrong(stage) -> None:
     x = torch.tensor([[0.5, -0.25], [1.0, 0.0]])
     shown = stage(Playground(x))
     shown.page.wait_for_function("() => document.querySelector('#el > div').dataset.points === '2'")
-    with pytest.raises(ValueError, match="points must be at most 1000, with entries from −1.5 to 1.5"):
+    with pytest.raises(ValueError, match=r"points must be at most 1000, with entries from −1\.5 to 1\.5"):
         Playground(2 * x)
     with pytest.raises(ValueError, match="2 columns"):
         Playground(torch.zeros(4, 3))

@@ -47,7 +47,9 @@ class Playground(Widget):
             self.set_trait(name, (folder / file).read_text(encoding="utf-8"))
         images = hangul(28).x
         rows = {syllable: images[place(syllable)] for syllable in syllables}
-        self.set_trait("images", {name: (255 * row).round().to(torch.uint8).numpy().tobytes() for name, row in rows.items()})
+        self.set_trait(
+            "images", {name: (255 * row).round().to(torch.uint8).numpy().tobytes() for name, row in rows.items()}
+        )
         start = []
         if points is not None:
             check_tensor("points", points, columns=2, finite=True)
