@@ -375,8 +375,8 @@ def test_diffusion_trains_and_samples_as_the_packages(train, predict: str) -> No
         const drawn = ["ddim", "heun"].flatMap(draw);
         return plain({losses, first, end: model.net.weights, drawn, logProb: model.logProb(array(x1), 30),
                       velocity: model.velocity(array(x1), 0.37)});""",
-        sizes=sizes(model), w=start, frequencies=FREQUENCIES, predict=predict, batches=batches, times=times, noise=noise,
-        x1=x_1,
+        sizes=sizes(model), w=start, frequencies=FREQUENCIES, predict=predict, batches=batches, times=times,
+        noise=noise, x1=x_1,
     )  # fmt: skip
     close(found["losses"], torch.stack(losses), MANY)
     close(found["first"], first)
