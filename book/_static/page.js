@@ -57,17 +57,3 @@ addEventListener("beforeprint", () => {
   if (theme === "dark") paint("invert(1) hue-rotate(180deg)");
   addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme, paint("")), { once: true });
 });
-
-// Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
-// without TeX's commands.
-if (typeof Search !== "undefined") {
-  Scorer.score = ([page, , , , score]) => score + (/^\d/.test(page) ? Scorer.title : 0);
-  Search.htmlToText = (text) => {
-    const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
-    article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
-    const signs = { int: "∫", sum: "Σ", prod: "∏", mid: "|", to: "→", le: "≤", ge: "≥", mu: "μ", sigma: "σ", Sigma: "Σ", pi: "π", lambda: "λ", top: "ᵀ" };
-    const plain = (tex) => tex.replace(/\\([A-Za-z]+|.) */g, (_, name) => signs[name] ?? "").replace(/[{}]/g, "");
-    article?.querySelectorAll("span.math").forEach((formula) => (formula.textContent = plain(formula.textContent)));
-    return article?.textContent.trim() ?? "";
-  };
-}
