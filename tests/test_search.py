@@ -12,10 +12,8 @@ from urllib.parse import quote
 import notebooks
 import pytest
 import search
-import sections
 
 TABLE = tomllib.loads((Path(__file__).parent / "search.toml").read_text(encoding="utf-8"))
-ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = notebooks.LANGUAGES
 RESULTS = ".bd-search-container .search-results"
 INPUT = ".bd-search-container input"
@@ -141,12 +139,3 @@ def test_results_fit_a_phone(server: str, browser, theme: str) -> None:
 )
 def test_formulas_are_written_without_tex(tex: str, text: str) -> None:
     assert search.untex(tex) == text
-
-
-def test_addresses_of_sections_are_numbers_or_english_words() -> None:
-    found = sections.anchors(ROOT / "book" / "en", "01-latent")
-    assert found[:3] == ["latent-variables", "section-1-1", "the-nearest-gaussian"]
-    for page in (path.stem for path in (ROOT / "book" / "en").glob("*.ipynb")):
-        assert len(set(sections.anchors(ROOT / "book" / "en", page))) == len(
-            sections.anchors(ROOT / "book" / "en", page)
-        )

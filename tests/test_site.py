@@ -98,13 +98,13 @@ def read(site: Path):
 def test_both_editions_and_what_they_share_are_there(site: Path) -> None:
     for lang, name in PAGES:
         assert (site / lang / f"{name}.html").exists()
-    for name in ("index.html", "404.html", ".nojekyll", "mathjax/tex-chtml.js", "mathjax/LICENSE"):
+    for name in ("index.html", "404.html", ".nojekyll", "robots.txt", "mathjax/tex-chtml.js", "mathjax/LICENSE"):
         assert (site / name).exists()
     assert {name for lang, name in PAGES if lang == "ko"} == {name for lang, name in PAGES if lang == "en"}
     assert not [
         path
         for path in site.iterdir()
-        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "mathjax"}
+        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "robots.txt", "mathjax"}
     ]
 
 
