@@ -30,9 +30,8 @@ def test_both_editions_have_the_same_places(site: Path, name: str) -> None:
         assert [anchor for anchor in found if not anchor.startswith("chapter-") or name != "equations"] == expected
 
 
-# For each place on the page: where the switch leads when the address names it, and when it is only in view. A place that
-# cannot come to the top, near the end of the page, has no answer to the second question; nor has one whose first
-# formula or subsection stands at the same height.
+# For each place on the page: where the switch leads when the address names it, and when it is only in view. What cannot
+# come to the top, near the end of a page, has no answer to the second question.
 SWITCH = """async (places) => {
   const link = document.querySelector(".language-switch");
   document.addEventListener("click", (event) => event.preventDefault());
