@@ -77,7 +77,8 @@
         const hits = this.sections.map(({ folded: { title, terms, text } }) => {
           const inTitle = expression.exec(title);
           expression.lastIndex = 0;
-          return { title: inTitle, terms: terms ? count(terms) : 0, text: count(text) };
+          const share = Math.max(0, ...terms.split("\n").map((term) => (term.match(expression)?.[0].length ?? 0) / (term.length || 1)));
+        return { title: inTitle, terms: share, text: count(text) };
         });
         const sections = hits.filter(({ title, text }) => title || text).length;
         const first = hits.findIndex(({ title, text }) => title || text);
@@ -95,7 +96,7 @@
         const { title, terms, text } = hits[index];
         if (!title && !text) continue;
         matched += 1;
-        score += weight * ((title ? 3 : 0) + (terms ? 1.5 : 0) + (3 * text) / (text + 2 * record.length));
+        score += weight * ((title ? 3 : 0) + 1.5 * terms + (3 * text) / (text + 2 * record.length));
       }
       const { hits, first, weight } = this.find(words);
       const { title, terms, text } = hits[index];
@@ -104,7 +105,7 @@
         const start = record.folded.title.length - name.length;
         score += weight * (3 + (4 * title[0].length) / name.length + (title.index <= start ? 3 : 0));
       }
-      if (terms) score += 4 * weight;
+      score += 5 * terms ** 2 * weight;
       if (text) score += weight;
       if (index === first) score += weight; // where the book comes to it
       return (score * (matched / words.length) ** 3) / (record.part ? 2.5 : 1);
