@@ -1,5 +1,5 @@
-"""What surrounds the text of a page: the switch to the other edition, buttons, descriptions for search engines,
-call-outs, live widgets, and the scripts and styles that serve them."""
+"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, live widgets, and the scripts
+and styles that serve them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sphinx.writers.html import HTMLTranslator
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
-LOCALES = {"ko": "ko_KR", "en": "en_US"}
 
 TEXTS = {
     "ko": {
@@ -179,26 +178,12 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
         "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
-        "url": address(lang) if base else None,
-        "picture": f"{base}{lang}/_static/site.png",
-        "locale": LOCALES[lang],
-        "other_locale": LOCALES[other],
-        "description": _description(doctree) or app.config.html_title,
     }
     if source.exists():
         owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
         path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
         context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
         context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
-
-
-def _description(doctree: nodes.document | None) -> str:
-    """The page's first paragraph of prose, cut at a word."""
-    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().replace(JOINER, "").split())
-        if len(text) > 40:
-            return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
-    return ""
 
 
 def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -241,7 +226,6 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
     app.connect("doctree-resolved", _explain_widgets)
