@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import yaml
+from assets import lighten
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = ROOT / "book" / "_ext"
@@ -105,6 +106,7 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
             typeset(site, root / "_build" / "formulas.json")
         except FormulaError as error:
             raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
+        lighten(site)
         _write_root(site, " · ".join(config["title"] for config in settings(root).values()))
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)

@@ -102,7 +102,9 @@ def test_both_editions_and_what_they_share_are_there(site: Path) -> None:
         assert (site / name).exists()
     assert {name for lang, name in PAGES if lang == "ko"} == {name for lang, name in PAGES if lang == "en"}
     assert not [
-        path for path in site.iterdir() if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "math"}
+        path
+        for path in site.iterdir()
+        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "math", "assets"}
     ]
 
 
