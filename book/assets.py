@@ -21,7 +21,8 @@ ICON_FONT = "Font Awesome"  # custom.css draws the icons
 
 def lighten(site: Path) -> None:
     """Rewrite the pages below `site`/language, and put what they share into `site`/assets."""
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(site.glob("*/*.html"))}
+    paths = sorted(site.glob("*/*.html"))
+    pages = {path: _named(_sized(path.read_text(encoding="utf-8"), path.parent)) for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in site.rglob("*.js")]
     words = frozenset(re.findall(r"[\w-]+", "\n".join([*pages.values(), *scripts])))
     (site / FOLDER).mkdir()
@@ -32,7 +33,6 @@ def lighten(site: Path) -> None:
             bundles[sheets] = _bundle([(path.parent / sheet).resolve() for sheet in sheets], words, site / FOLDER)
         page = STYLESHEET.sub(f'\n<link rel="stylesheet" href="../{FOLDER}/{bundles[sheets]}">', page, count=1)
         page = STYLESHEET.sub(lambda link: link[0] if f"../{FOLDER}/" in link[0] else "", page)
-        page = _named(_sized(page, path.parent))
         if path.stem != "search":  # where page.js wants what another script makes
             page = _later(page)
         path.write_text(page, encoding="utf-8", newline="\n")
