@@ -4,9 +4,9 @@
 
 The families learn the training syllables of `hangul`. Each trained one gets the width at which all its networks
 together have the budget of parameters, and as many steps as fit into the budget of seconds, those of the CPU in one
-thread (on a GPU those of the clock). Four trials a family, learning rate × one knob, decide its settings: that with the
-smallest Fréchet distance of `letter_features` to training syllables is taken, or for PPCA that with the largest
-log-likelihood of training syllables kept back. Then each seed is a run of its own, in a process of its own.
+thread (on a GPU those of the clock). Four trials a family, learning rate × one knob, with a seed of their own, decide
+its settings: those with the smallest Fréchet distance of `letter_features` to training syllables are taken, or for PPCA
+those with the largest log-likelihood of training syllables kept back. Then each seed is a run of its own, in a process of its own.
 
 Reference rows calibrate the measures. Samples, clipped to [0, 1], are the means of p(x | z) where there is one.
 """
@@ -48,7 +48,7 @@ from companion.training import fit
 from companion.vae import VAE
 
 #: What a run may use, and what it is measured by: see `measure`.
-BUDGET = {"seconds": 60.0, "parameters": 250_000, "samples": 4000, "size": 16, "device": "cpu"}
+BUDGET = {"seconds": 40.0, "parameters": 250_000, "samples": 4000, "size": 16, "device": "cpu"}
 #: Deviation of the noise on pixels whose density is measured: images as they are have none, as many pixels never vary.
 NOISE = 0.05
 #: Samples that the measures of two sets compare with as many training syllables.
@@ -338,10 +338,10 @@ def _train(
 
 
 def _steps(model: nn.Module, x: Tensor, seconds: float, settings: dict) -> int:
-    """How many steps of training fit into these seconds, judged by a thirtieth of them."""
+    """How many steps of training fit into these seconds, judged by a fifteenth of them."""
     fit(model, x, steps=1, **settings)
     steps, used = 1, 0.0
-    while used < seconds / 30:
+    while used < seconds / 15:
         steps, start = 2 * steps, _clock(x.device)
         fit(model, x, steps=steps, **settings)
         used = _clock(x.device) - start

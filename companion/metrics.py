@@ -161,9 +161,9 @@ def letter_features(x: Tensor, data: Hangul) -> Tensor:
     """Which letters a sample shows, φ(x) = Σₙ rₙ(x) φₙ, shape (n, 68): a feature space without trained weights.
 
     φₙ marks the letters of syllable n by ones: 19 + 21 + 28 entries, three of them 1. The weight rₙ(x) ∝ exp(−8|x −
-    xₙ|²/s²), where s is the median distance of an image to the nearest other; "none" has the weight e⁻⁸ of a syllable
-    at distance s. So φ is the exact posterior of each letter given x if x is a syllable plus noise of deviation s/4 in
-    each pixel, or none: near a syllable φ marks its letters, far from all it is 0.
+    xₙ|²/s²), where s is the median distance of an image to the nearest other; "none" has the weight of a syllable at
+    distance 2s. So φ is the exact posterior of each letter given x if x is a syllable plus noise of deviation s/4 in
+    each pixel, or none: near a syllable φ marks its letters, farther than about 2s from all it is 0.
 
     Args:
         x: samples, shape (n, d) or (n, …), on the scale of `data.x`.
@@ -180,7 +180,7 @@ def letter_features(x: Tensor, data: Hangul) -> Tensor:
     features = []
     for rows in x.split(max(1, _TABLE // len(images))):
         score = sharpness * (rows @ images.T - half_norm)
-        none = sharpness * rows.square().sum(1, keepdim=True) / 2 - 8
+        none = sharpness * rows.square().sum(1, keepdim=True) / 2 - 32
         features.append(torch.cat([score, none], 1).softmax(1)[:, :-1] @ letters)
     return torch.cat(features)
 
