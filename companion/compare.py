@@ -6,7 +6,8 @@ The families learn the training syllables of `hangul`. Each trained one gets the
 together have the budget of parameters, and as many steps as fit into the budget of seconds, those of the CPU in one
 thread (on a GPU those of the clock). Four trials a family, learning rate × one knob, with a seed of their own, decide
 its settings: those with the smallest Fréchet distance of `letter_features` to training syllables are taken, or for PPCA
-those with the largest log-likelihood of training syllables kept back. Then each seed is a run of its own, in a process of its own.
+those with the largest log-likelihood of training syllables kept back. Then each seed is a run of its own, in a process
+of its own.
 
 Reference rows calibrate the measures. Samples, clipped to [0, 1], are the means of p(x | z) where there is one.
 """
@@ -22,7 +23,6 @@ import math
 import multiprocessing
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -239,7 +239,7 @@ def mixture_log_prob(x: Tensor, images: Tensor) -> Tensor:
 
 
 def score(x: Tensor, data: Hangul) -> dict[str, float]:
-    """All measures of images x, shape (n, d), n ≥ 1000, clipped to [0, 1]: the counts of all, the others of 1000."""
+    """All measures of images x, shape (n, d), clipped to [0, 1]: syllables are counted in all, the rest sees 1000."""
     x = x.clamp(0, 1)
     strict, lenient = (metrics.hangul_score(x, data, factor=factor) for factor in (1, 2))
     x = x[:PAIRED]
@@ -370,10 +370,14 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _memory(device: torch.device) -> int:
-    """The most bytes that were in use at once so far: of the process, or of the GPU's memory."""
+def _memory(device: torch.device) -> float:
+    """The most bytes that were in use at once so far: of the process, or of the GPU's memory; NaN on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # here, because Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -429,7 +433,7 @@ def compare(
             bar.update()
 
         for trial in trials:
-            run(*trial, samples=PAIRED)
+            run(*trial, samples=min(PAIRED, budget["samples"]))
         settings = {name: chosen(tuned or results, name) for name in families} | dict.fromkeys(REFERENCES)
         for seed, (name, knobs) in itertools.product(range(seeds), settings.items()):
             run(name, seed, knobs)
