@@ -216,7 +216,7 @@ def reference(name: str, n: int, data: Hangul, generator: torch.Generator) -> Te
         return avg_pool2d(some(data.train).view(n, 1, size, size), 3, 1, 1).flatten(1)
     if name == "memoriser":
         table = EmpiricalDenoiser(2 * data.x[data.train] - 1, "straight")
-        return Diffusion(table, size**2, "straight", "data").sample(n, Heun(10), generator=generator) / 2 + 0.5
+        return Diffusion(table, size**2, "straight", "data").sample(n, Heun(6), generator=generator) / 2 + 0.5
     if name == "shuffled":
         cut = round(5 / 8 * size) * size
         return torch.cat([some(data.train)[:, :cut], some(data.train)[:, cut:]], 1)
