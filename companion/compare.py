@@ -495,7 +495,7 @@ def _write(path: Path, results: dict) -> None:
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in results["runs"])
     text = f'{{"about": {json.dumps(results["about"])},\n"runs": [\n{lines}\n]}}\n'
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="\n")
     os.replace(partial, path)
 
 
@@ -512,7 +512,7 @@ def _machine(device: str) -> dict[str, str]:
 def _processor() -> str:
     """The name of the CPU, where the system tells."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
