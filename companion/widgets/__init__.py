@@ -9,10 +9,10 @@ from anywidget import AnyWidget
 from torch import Tensor
 
 
-def script(name: str) -> str:
-    """One ES module: what the widgets share, then the widget called `name`."""
+def script(name: str, before: str = "common") -> str:
+    """One ES module: the script called `before`, which holds what the widgets share, then the one called `name`."""
     folder = Path(__file__).parent
-    return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name))
+    return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in (before, name))
 
 
 def as_bytes(values: Tensor) -> bytes:
