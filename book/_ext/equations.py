@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import re
 import tomllib
 from collections import defaultdict
@@ -23,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
-from references import link
+from references import link, markdown
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
@@ -188,13 +187,7 @@ def _registry(root: Path) -> tuple[dict[str, Formula], dict[str, list[Check]]]:
 
 def _title(folder: Path, chapter: str) -> str:
     """The edition's title of a chapter."""
-    notebook = folder / f"{chapter}.ipynb"
-    if notebook.exists():
-        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    else:
-        text = (folder / f"{chapter}.md").read_text(encoding="utf-8-sig")
-    heading = re.search(r"(?m)^# (.+)$", text)
+    heading = re.search(r"(?m)^# (.+)$", markdown(folder, chapter))
     return heading[1] if heading else chapter
 
 

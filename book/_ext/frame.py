@@ -1,9 +1,10 @@
-"""What surrounds the text of a page: the switch to the other edition, buttons, descriptions for search engines,
-call-outs, live widgets, and the scripts and styles that serve them."""
+"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, live widgets, and the scripts
+and styles that serve them."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from sphinx.writers.html import HTMLTranslator
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
-LOCALES = {"ko": "ko_KR", "en": "en_US"}
+#: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
+HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
+SCREENS = "narrow", "phone", "desk"
 
 TEXTS = {
     "ko": {
@@ -179,11 +182,6 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
         "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
-        "url": address(lang) if base else None,
-        "picture": f"{base}{lang}/_static/site.png",
-        "locale": LOCALES[lang],
-        "other_locale": LOCALES[other],
-        "description": _description(doctree) or app.config.html_title,
     }
     if source.exists():
         owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
@@ -192,20 +190,15 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
 
 
-def _description(doctree: nodes.document | None) -> str:
-    """The page's first paragraph of prose, cut at a word."""
-    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().replace(JOINER, "").split())
-        if len(text) > 40:
-            return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
-    return ""
-
-
-def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A live figure's place: as high as it will be (book/heights.py measures that), or why it does not move."""
+    heights = iter(HEIGHTS.get(f"{app.config.language}/{docname}", ()))
+    note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
     for view in list(doctree.findall(nodes.raw)):
         if "application/vnd.jupyter.widget-view+json" in view.astext():
-            note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
-            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", note, format="html"))
+            style = "; ".join(f"--{name}: {height}px" for name, height in zip(SCREENS, next(heights, ()), strict=False))
+            place = f'<div class="widget" style="{style}"></div>{note}'
+            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", place, format="html"))
 
 
 def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
@@ -241,10 +234,9 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
-    app.connect("doctree-resolved", _explain_widgets)
+    app.connect("doctree-resolved", _place_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
     app.add_transform(LineBreaks)
