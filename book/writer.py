@@ -35,7 +35,7 @@ RECIPE = {"steps": 15_000, "batch_size": 256, "lr": 2e-3, "betas": (0.9, 0.99), 
 #: How the page goes from noise to a syllable, and how much the letters count there at first.
 SAMPLER, GUIDANCE = Heun(6), 2.0
 #: Shown before the reader types; both syllables are held out.
-SHOWN = "청춘"
+SHOWN = "공원"
 
 
 def new() -> Diffusion:

@@ -124,7 +124,7 @@ export function noise(seed, place, count = 256) {
 const WRITER_WORDS = {
   en: {
     input: "Your name, in Hangul or Latin letters", placeholder: "Minjun, or 민준", again: "Again", againTitle: "Write it again from new noise",
-    t: "time t: noise at 1, writing at 0", guidance: "guidance ω: how much the letters count", play: "play", pause: "pause",
+    t: "time t: noise at 1, writing at 0", guidance: "guidance ω: how much the letters count", short: ["time", "guidance"], play: "play", pause: "pause",
     link: "Copy link", linked: "The link is copied.", linkedBar: "The link stands in the address bar.", picture: "Save picture",
     edit: "Letters of", letters: ["initial", "vowel", "final"], none: "none", isNew: "never seen", seen: "seen in training",
     loading: (size) => `Loading the network (${size} MB) …`,
@@ -138,9 +138,9 @@ const WRITER_WORDS = {
   },
   ko: {
     input: "이름: 한글이나 로마자", placeholder: "민준 또는 Minjun", again: "다시 쓰기", againTitle: "새 잡음에서 다시 쓰기",
-    t: "시각 t: 1이면 잡음, 0이면 글자", guidance: "안내의 세기 ω: 정해 준 자모를 따르는 정도", play: "재생", pause: "일시 정지",
+    t: "시각 t: 1이면 잡음, 0이면 글자", guidance: "안내의 세기 ω: 정해 준 자모를 따르는 정도", short: ["시각", "안내"], play: "재생", pause: "일시 정지",
     link: "링크 복사", linked: "링크를 복사했다.", linkedBar: "주소창에 링크가 있다.", picture: "그림 저장",
-    edit: "자모 고치기", letters: ["초성", "중성", "종성"], none: "없음", isNew: "처음 쓴다", seen: "배운 글자",
+    edit: "자모 고치기", letters: ["초성", "중성", "종성"], none: "없음", isNew: "처음 보는 글자", seen: "배운 글자",
     loading: (size) => `신경망을 받는 중이다(${size} MB) …`,
     failed: "신경망을 받지 못했다. 연결을 확인하고 ‘다시 쓰기’를 누르면 된다.",
     others: (what) => `빼고 쓴 것: ${what}. 이 신경망은 한글 음절만 쓴다.`,
@@ -152,7 +152,7 @@ const WRITER_WORDS = {
   },
 };
 
-const SHOWN = "청춘"; // what writer.png shows
+const SHOWN = "공원"; // what writer.png shows
 
 const writerTemplate = (t) => `
   <style>
@@ -161,8 +161,8 @@ const writerTemplate = (t) => `
     input[type="text"] { flex: 1; min-width: 0; font: inherit; font-size: 1.15rem; color: inherit; background: none; min-height: 2.75rem; padding: 0 0.8rem; border: 1px solid color-mix(in srgb, currentColor 55%, transparent); border-radius: 6px; }
     input::placeholder { color: inherit; opacity: 0.65; }
     button { min-height: 2.75rem; }
-    .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(7rem, 28%), 1fr)); gap: 0.7rem; margin: 0.9rem 0; }
-    .tiles.few { grid-template-columns: repeat(auto-fill, minmax(min(9rem, 44%), 11rem)); }
+    .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(7rem, 22%), 1fr)); gap: 0.7rem; margin: 0.9rem 0; }
+    .tiles.few { grid-template-columns: repeat(auto-fill, minmax(min(10rem, 30%), 1fr)); }
     .tile { display: block; padding: 0.3rem 0.3rem 0.4rem; white-space: normal; text-align: left; }
     .tile canvas { position: static; display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
     .tile .under { display: flex; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: 0 0.5em; padding: 0 0.2rem; font-size: 0.85rem; }
@@ -189,8 +189,8 @@ const writerTemplate = (t) => `
     <label>${t.letters[k]} <select id="letter-${k}">${letters.map((letter, value) => `<option value="${value}">${letter || t.none}</option>`).join("")}</select></label>`).join("")}
   </fieldset>
   <div class="sliders">
-    <div class="time"><button id="play"><svg viewBox="0 0 16 16" aria-hidden="true"><path/></svg></button>${slider("t", "<i>t</i>", t.t, 0, 1, 0.01)}</div>
-    ${slider("guidance", "<i>ω</i>", t.guidance, 0, 4, 0.25)}
+    <div class="time"><button id="play"><svg viewBox="0 0 16 16" aria-hidden="true"><path/></svg></button>${slider("t", `${t.short[0]} <i>t</i>`, t.t, 0, 1, 0.01)}</div>
+    ${slider("guidance", `${t.short[1]} <i>ω</i>`, t.guidance, 0, 4, 0.25)}
   </div>
   <p role="status"></p>
   <div class="share"><button id="link">${t.link}</button><button id="picture">${t.picture}</button></div>`;
@@ -203,9 +203,12 @@ const SIDE = 16; // pixels of an image
 /** The ways that a picture of them shows: one syllable below the other, each from noise, on the left, to writing. */
 function recorded(image) {
   const [columns, rows] = [image.naturalWidth / SIDE, image.naturalHeight / SIDE];
-  const context = Object.assign(document.createElement("canvas"), { width: image.naturalWidth, height: image.naturalHeight }).getContext("2d");
+  const context = Object.assign(document.createElement("canvas"), { width: image.naturalWidth, height: image.naturalHeight }).getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  const cut = (row, column) => Array.from({ length: SIDE * SIDE }, (_, i) => 1 - 2 * context.getImageData(column * SIDE, row * SIDE, SIDE, SIDE).data[4 * i] / 255);
+  const cut = (row, column) => {
+    const { data } = context.getImageData(column * SIDE, row * SIDE, SIDE, SIDE);
+    return Array.from({ length: SIDE * SIDE }, (_, i) => 1 - (2 * data[4 * i]) / 255);
+  };
   return Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (_, column) => cut(row, column)));
 }
 
