@@ -2,7 +2,7 @@
 
     python book/writer.py
 
-About half an hour on one core. Ctrl-C stops it, and the next call goes on. In `book/_static` it leaves `writer.bin`,
+About 25 minutes on one quiet core. Ctrl-C stops it, and the next call goes on. In `book/_static` it leaves `writer.bin`,
 the weights; `writer.json`, what the page has to know of them, the recipe and the figures; and `writer.png`, the way of
 two syllables from noise, which the page shows before it loads the weights.
 """
@@ -33,7 +33,7 @@ STATIC = ROOT / "book" / "_static"
 LABELS = (19, 21, 28)
 RECIPE = {"steps": 15_000, "batch_size": 256, "lr": 2e-3, "betas": (0.9, 0.99), "schedule": "cosine", "ema": 0.999}
 #: How the page goes from noise to a syllable, and how much the letters count there at first.
-SAMPLER, GUIDANCE = Heun(6), 2.0
+SAMPLER, GUIDANCE = Heun(4), 2.0
 #: Shown before the reader types; both syllables are held out.
 SHOWN = "공원"
 

@@ -90,7 +90,7 @@ def test_the_recipe_trains_and_goes_on_from_its_checkpoint(tmp_path: Path) -> No
 
 def test_the_figures_are_those_that_the_book_promises() -> None:
     held_out = ABOUT["figures"][f"held out, guidance {writer.GUIDANCE:g}"]
-    assert held_out["right"] >= 0.97
+    assert held_out["right"] >= 0.96
     assert held_out["legible"] >= 0.96
     assert held_out["n"] >= len(data().held_out)
 
