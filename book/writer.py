@@ -2,9 +2,9 @@
 
     python book/writer.py
 
-About 25 minutes on one quiet core. Ctrl-C stops it, and the next call goes on. In `book/_static` it leaves `writer.bin`,
-the weights; `writer.json`, what the page has to know of them, the recipe and the figures; and `writer.png`, the way of
-two syllables from noise, which the page shows before it loads the weights.
+On one quiet core it takes about 25 minutes. Ctrl-C stops it, and the next call goes on. In `book/_static` it leaves
+`writer.bin`, the weights; `writer.json`, what the page has to know of them, the recipe and the figures; and
+`writer.png`, the way of two syllables from noise, which the page shows before it loads the weights.
 """
 
 from __future__ import annotations
