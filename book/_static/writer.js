@@ -163,7 +163,7 @@ const writerTemplate = (t) => `
     button { min-height: 2.75rem; }
     .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(7rem, 22%), 1fr)); gap: 0.7rem; margin: 0.9rem 0; }
     .tiles.few { grid-template-columns: repeat(auto-fill, minmax(min(10rem, 30%), 1fr)); }
-    .tile { display: block; padding: 0.3rem 0.3rem 0.4rem; white-space: normal; text-align: left; }
+    .tile { display: grid; align-content: start; padding: 0.3rem 0.3rem 0.4rem; white-space: normal; text-align: left; }
     .tile canvas { position: static; display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
     .tile .under { display: flex; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: 0 0.5em; padding: 0 0.2rem; font-size: 0.85rem; }
     .tile b { font-size: 1.1rem; }
