@@ -6,7 +6,8 @@ Sphinx extension that turns a tag into an anchor with a link to its tests, "(c.n
 formula, and the page `equations` into the index of all of them.
 
 `tests/equations.toml` holds a digest of each formula's TeX, so that a changed formula fails until somebody has looked
-at its tests and run this module (`make digests`).
+at its tests and run this module (`make digests`). `tests/methods.toml` says of each formula, in a sentence of either
+language, how its tests check it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ REFERENCE = re.compile(r"\((\d+\.\d+)\)")
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S", re.DOTALL)
 SPACES = {r"\quad", r"\qquad", r"\,", r"\:", r"\;", r"\!", "\\ ", "\\\n", "~"}
 DIGESTS = "equations.toml"
+METHODS = "methods.toml"
+LANGUAGES = ("ko", "en")
 INDEX = "equations"
 SHOWN = 3
 LABEL = {"ko": "식 ({number})의 테스트: {name}", "en": "Test of ({number}): {name}"}
@@ -146,7 +149,7 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     for check in checked:
         if check.number not in numbers:
             found.append(f"{check.path}:{check.line}: {check.name} checks ({check.number}), which no chapter has")
-    digests = tomllib.loads((tests / DIGESTS).read_text(encoding="utf-8"))
+    digests = _table(tests / DIGESTS)
     for formula in listed:
         looks = " and ".join(f"{check.path}::{check.name}" for check in checked if check.number == formula.number)
         if digests.get(formula.number) != formula.digest:
@@ -154,6 +157,15 @@ def problems(chapters: Path, tests: Path) -> list[str]:
             found.append(f"({formula.number}) {what}: look at {looks or 'its test'}, then run `make digests`")
     for number in sorted(digests.keys() - set(numbers)):
         found.append(f"{tests.name}/{DIGESTS}: no chapter has ({number}): run `make digests`")
+    methods = _table(tests / METHODS)
+    for number in numbers:
+        for lang in LANGUAGES:
+            if not methods.get(number, {}).get(lang):
+                found.append(
+                    f'({number}) has no sentence on its check: give ["{number}"] {lang} = "…" in {tests.name}/{METHODS}'
+                )
+    for number in sorted(methods.keys() - set(numbers)):
+        found.append(f"{tests.name}/{METHODS}: no chapter has ({number})")
     chapters_with_formulas = {number.split(".")[0] for number in numbers}
     for number, name, line in references(chapters):
         if number not in numbers and number.split(".")[0] in chapters_with_formulas:
@@ -166,6 +178,10 @@ def write_digests(chapters: Path, tests: Path) -> None:
     lines = [f'"{formula.number}" = "{formula.digest}"\n' for formula in formulas(chapters)]
     text = "# Digests of the formulas' TeX, by `make digests`.\n" + "".join(lines)
     (tests / DIGESTS).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _table(path: Path) -> dict:
+    return tomllib.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _without_code(text: str) -> str:
