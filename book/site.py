@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 import yaml
+from assets import lighten
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = ROOT / "book" / "_ext"
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
 class SiteError(Exception):
@@ -84,6 +84,9 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
     Raises:
         SiteError: if a page is missing or an edition does not build without a warning.
     """
+    sys.path.insert(0, str(EXTENSIONS))
+    from typeset import FormulaError, typeset
+
     target = target or root / "_build" / "html"
     languages = list(settings(root))
     for lang in languages:
@@ -99,6 +102,11 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
                 raise SiteError(f"the edition book/{lang} does not build:\n{said[lang]}")
             (Path(folder) / lang / "html").rename(site / lang)
             print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
+        try:
+            typeset(site, root / "_build" / "formulas.json")
+        except FormulaError as error:
+            raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
+        lighten(site)
         _write_root(site, " · ".join(config["title"] for config in settings(root).values()))
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
@@ -117,20 +125,11 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
 
 
 def _write_root(site: Path, title: str) -> None:
-    """What both editions share: the page that picks the language, the page of lost readers, and MathJax."""
+    """What both editions share: the page that picks the language and the page of lost readers."""
     for page in (EXTENSIONS / "root").iterdir():
         text = page.read_text(encoding="utf-8").replace("{title}", title)
         (site / page.name).write_text(text, encoding="utf-8", newline="\n")
     (site / ".nojekyll").touch()
-    import mathjax
-
-    source = Path(mathjax.__file__).parent / "static" / "mathjax"
-    for name in MATHJAX:
-        copier = shutil.copytree if (source / "es5" / name).is_dir() else shutil.copy
-        destination = site / "mathjax" / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        copier(source / "es5" / name, destination)
-    shutil.copy(source / "LICENSE", site / "mathjax")
 
 
 def _merge(settings: dict, own: dict) -> dict:

@@ -6,37 +6,63 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
-// What is wider than the column: a formula shrinks a little, a table is stacked on a phone, all else scrolls; show that it
-// does, and let the keyboard reach it.
-function fitToWidth() {
-  for (const table of document.querySelectorAll(".bd-article table.table")) {
-    table.classList.remove("stacked");
-    if (innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth) stack(table);
+// What is wider than the column: a table is stacked on a phone, an inline formula breaks its word or scrolls, all else
+// scrolls; show that it does, and let the keyboard reach it. Each is measured when it comes near.
+const BOXES = "div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container";
+const near = new IntersectionObserver((seen) => fit(seen.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target)), { rootMargin: "100%" });
+
+function fit(elements) {
+  const those = (selector) => elements.filter((element) => element.matches(selector));
+  for (const element of elements) {
+    near.unobserve(element);
+    element.classList.remove("stacked", "wide");
   }
-  for (const changed of document.querySelectorAll(".scrolls-inline, .unbroken.wide")) changed.classList.remove("scrolls-inline", "scrolls", "wide");
-  for (const formula of document.querySelectorAll("div.math mjx-container")) formula.style.removeProperty("font-size");
+  const tables = those("table.table").filter((table) => innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth);
+  tables.forEach(stack);
   const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
-  const all = (selector, measure) => [...document.querySelectorAll(selector)].map((element) => [element, measure(element)]);
-  const displayed = all("div.math mjx-container", ({ parentElement: box }) => Math.floor((112 * box.clientWidth) / box.scrollWidth));
-  const inline = all("span.math mjx-container", (formula) => formula.getBoundingClientRect().width > column(formula) + 1);
-  const words = all(".unbroken", (word) => word.offsetWidth > column(word));
-  for (const [formula, percent] of displayed) {
-    if (percent < 112 && percent >= 95) formula.style.setProperty("font-size", `${percent}%`, "important");
-  }
-  for (const [formula, wide] of inline) {
-    formula.classList.toggle("scrolls-inline", wide);
-    if (wide) formula.tabIndex = 0;
-  }
-  for (const [word, wide] of words) word.classList.toggle("wide", wide);
-  for (const box of document.querySelectorAll("div.math, .scrolls-inline, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+  const wide = those("span.math, .unbroken").filter((element) => element.getBoundingClientRect().width > column(element) + 1);
+  for (const element of wide) element.classList.add("wide");
+  const formulas = wide.filter((element) => element.matches(".math")).map((element) => element.firstChild);
+  const boxes = [...those(BOXES), ...formulas].filter((box) => box.scrollWidth > box.clientWidth + 1);
+  for (const box of boxes) {
+    box.tabIndex = 0;
     box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
     box.onscroll();
   }
 }
-addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fitToWidth));
-addEventListener("resize", fitToWidth);
-document.fonts.addEventListener("loadingdone", fitToWidth);
+
+function observe() {
+  near.disconnect();
+  for (const element of document.querySelectorAll(`.bd-article :is(table.table, span.math, .unbroken, ${BOXES})`)) near.observe(element);
+}
+observe();
+addEventListener("resize", observe);
+
+// A formula is a drawing: a double click selects it whole, a selection shows that it holds it, a copy has its TeX.
+const formulaAt = (node) => (node.closest ? node : node.parentElement)?.closest(".math");
+addEventListener("dblclick", ({ target }) => formulaAt(target) && getSelection().selectAllChildren(formulaAt(target)));
+document.addEventListener("selectionchange", () => {
+  const selection = getSelection();
+  for (const formula of document.querySelectorAll(".math")) {
+    formula.classList.toggle("selected", !selection.isCollapsed && selection.containsNode(formula, true));
+  }
+});
+document.addEventListener("copy", (event) => {
+  const range = getSelection().rangeCount && getSelection().getRangeAt(0).cloneRange();
+  if (!range || range.collapsed) return;
+  const [first, last] = [range.startContainer, range.endContainer].map(formulaAt);
+  if (first) range.setStartBefore(first);
+  if (last) range.setEndAfter(last);
+  const copied = range.cloneContents();
+  const formulas = copied.querySelectorAll(".math");
+  if (!formulas.length) return;
+  for (const formula of formulas) {
+    const sign = formula.matches("div") ? "$$" : "$";
+    formula.replaceWith(sign + formula.dataset.tex + sign);
+  }
+  event.clipboardData.setData("text/plain", copied.textContent);
+  event.preventDefault();
+});
 
 function stack(table) {
   const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
