@@ -34,7 +34,10 @@ class Recorder:
 
     def differ(self, actual: object, expected: object, rtol: float, atol: float) -> None:
         """Keep a comparison of numbers, relative to the expected one where that is what the test allows."""
-        a, b = (np.ravel(torch.as_tensor(value).detach().cpu().numpy()) for value in (actual, expected))
+        a, b = (
+            np.ravel(value.detach().cpu() if isinstance(value, torch.Tensor) else value).astype(complex)
+            for value in (actual, expected)
+        )
         for error, size in zip(*np.broadcast_arrays(np.abs(np.where(a == b, 0, a - b)), np.abs(b)), strict=True):
             if rtol * size > atol:
                 self.running.append(("relative", float(error / size), rtol))

@@ -35,7 +35,7 @@ TEXTS = {
         "tests": ("테스트의 소스", "테스트 {}개의 소스"),
         "entry": "식 목록에서 보기",
         "back": "식 목록으로",
-        "summary": "식 {}개, 테스트 {}개, 견준 수 {:,}개. 오차는 torch {}로 쟀다.",
+        "summary": "식 {}개, 테스트 {}개. 오차는 torch {}에서 쟀다.",
         "chapter": "장",
         "all": "모든 장",
         "text": "찾을 말",
@@ -50,7 +50,7 @@ TEXTS = {
         "tests": ("Source of the test", "Source of the {} tests"),
         "entry": "See it in the list of formulas",
         "back": "To the list of formulas",
-        "summary": "{} formulas, {} tests, {:,} numbers compared. Errors as measured with torch {}.",
+        "summary": "{} formulas, {} tests. Errors as measured with torch {}.",
         "chapter": "Chapter",
         "all": "All chapters",
         "text": "Text",
@@ -114,8 +114,7 @@ class Proof:
     def summary(self, titles: dict[str, str]) -> str:
         """How much there is, and a filter, which needs JavaScript."""
         tests = {(test.path, test.line) for found in self.tests.values() for test in found}
-        numbers = sum(self.errors.get(number, {}).get("numbers", 0) for number in self.formulas)
-        said = self.words["summary"].format(len(self.formulas), len(tests), numbers, self.errors["torch"])
+        said = self.words["summary"].format(len(self.formulas), len(tests), self.errors["torch"])
         options = "".join(
             f'<option value="chapter-{name}">{html.escape(title)}</option>' for name, title in titles.items()
         )
