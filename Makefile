@@ -6,7 +6,7 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
@@ -59,6 +59,12 @@ colab: environments  ## those of the English one: Colab's versions, the package 
 
 links: $(VENV)/test book  ## ask every external link
 	$(BIN)/python book/links.py
+
+audit: $(VENV)/test book  ## Lighthouse and axe on every page, against book/budget.toml: make audit RUNS=3 PAGES="ko/03-vae en/index"
+	$(BIN)/python book/audit.py --runs $(or $(RUNS),1) $(PAGES)
+
+heights: $(VENV)/test book  ## measure the live figures, so that pages keep their place free while they load
+	$(BIN)/python book/heights.py
 
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py

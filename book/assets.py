@@ -14,12 +14,15 @@ import tinycss2
 
 FOLDER = "assets"
 STYLESHEET = re.compile(r'\s*<link (?=[^>]*rel="stylesheet")[^>]*?href="([^"?]+)[^>]*>')
+CELL = re.compile(r"<td[ >].*?</td>", re.DOTALL)
+SENTENCE = 45  # letters in a row of a table that a phone is too narrow for
 ICON_FONT = "Font Awesome"  # custom.css draws the icons
 
 
 def lighten(site: Path) -> None:
     """Rewrite the pages below `site`/language, and put what they share into `site`/assets."""
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(site.glob("*/*.html"))}
+    paths = sorted(site.glob("*/*.html"))
+    pages = {path: _named(_sized(path.read_text(encoding="utf-8"), path.parent)) for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in site.rglob("*.js")]
     words = frozenset(re.findall(r"[\w-]+", "\n".join([*pages.values(), *scripts])))
     (site / FOLDER).mkdir()
@@ -30,7 +33,9 @@ def lighten(site: Path) -> None:
             bundles[sheets] = _bundle([(path.parent / sheet).resolve() for sheet in sheets], words, site / FOLDER)
         page = STYLESHEET.sub(f'\n<link rel="stylesheet" href="../{FOLDER}/{bundles[sheets]}">', page, count=1)
         page = STYLESHEET.sub(lambda link: link[0] if f"../{FOLDER}/" in link[0] else "", page)
-        path.write_text(_later(_sized(page, path.parent)), encoding="utf-8", newline="\n")
+        if path.stem != "search":  # where page.js wants what another script makes
+            page = _later(page)
+        path.write_text(page, encoding="utf-8", newline="\n")
     for sheets in bundles:
         for path in site.glob("*/"):
             for sheet in sheets:
@@ -113,6 +118,25 @@ def _sized(page: str, folder: Path) -> str:
         return f'{match[0]} width="{width}" height="{height}"{lazy}'
 
     return re.sub(r'<img\b[^>]*? src="(_images/[^"]+\.(?:png|svg))"', size, page)
+
+
+def _named(page: str) -> str:
+    """Cells of a table with sentences carry the name of their column: on a phone custom.css stacks them."""
+
+    def rows(table: re.Match[str]) -> str:
+        columns = [_text(head) for head in re.findall(r'<th class="head.*?</th>', table[0], re.DOTALL)]
+        texts = [_text(cell) for cell in CELL.findall(table[0])]
+        if max(len("".join(texts[i : i + len(columns)])) for i in range(0, len(texts), len(columns))) < SENTENCE:
+            return table[0]
+        names = (f' data-column="{columns[i % len(columns)]}"' if text else "" for i, text in enumerate(texts))
+        named = CELL.sub(lambda cell: f"<td{next(names)}{cell[0][3:]}", table[0])
+        return named.replace('<table class="table"', '<table class="table stacks"', 1)
+
+    return re.sub(r'<table class="table".*?</table>', rows, page, flags=re.DOTALL)
+
+
+def _text(element: str) -> str:
+    return re.sub(r"<[^>]*>", "", element).strip().replace('"', "&quot;")
 
 
 @cache

@@ -235,7 +235,7 @@ def hosted(browser, widget: Widget) -> Iterator:
     view = json.dumps({"model_id": widget.model_id, "version_major": 2, "version_minor": 0})
     body = (
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
-        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script>'
+        f'<script type="application/vnd.jupyter.widget-view+json">{view}</script><div class="widget"></div>'
         '<script type="module" src="/widgets.js"></script>'
     )
     page = browser.new_page()

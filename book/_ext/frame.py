@@ -4,6 +4,7 @@ call-outs, live widgets, and the scripts and styles that serve them."""
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from sphinx.writers.html import HTMLTranslator
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
+#: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
+HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
+SCREENS = "narrow", "phone", "desk"
 LOCALES = {"ko": "ko_KR", "en": "en_US"}
 
 TEXTS = {
@@ -201,11 +205,15 @@ def _description(doctree: nodes.document | None) -> str:
     return ""
 
 
-def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A live figure's place: as high as it will be (book/heights.py measures that), or why it does not move."""
+    heights = iter(HEIGHTS.get(f"{app.config.language}/{docname}", ()))
+    note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
     for view in list(doctree.findall(nodes.raw)):
         if "application/vnd.jupyter.widget-view+json" in view.astext():
-            note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
-            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", note, format="html"))
+            style = "; ".join(f"--{name}: {height}px" for name, height in zip(SCREENS, next(heights, ()), strict=False))
+            place = f'<div class="widget" style="{style}"></div>{note}'
+            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", place, format="html"))
 
 
 def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
@@ -244,7 +252,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
-    app.connect("doctree-resolved", _explain_widgets)
+    app.connect("doctree-resolved", _place_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
     app.add_transform(LineBreaks)

@@ -6,8 +6,8 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
-// What is wider than the column: a table is stacked on a phone, an inline formula breaks its word or scrolls, all else
-// scrolls; show that it does, and let the keyboard reach it. Each is measured when it comes near.
+// What is wider than the column: an inline formula breaks its word or scrolls, all else scrolls; show that it does, and let
+// the keyboard reach it. Each is measured when it comes near.
 const BOXES = "div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container";
 const near = new IntersectionObserver((seen) => fit(seen.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target)), { rootMargin: "100%" });
 
@@ -15,10 +15,8 @@ function fit(elements) {
   const those = (selector) => elements.filter((element) => element.matches(selector));
   for (const element of elements) {
     near.unobserve(element);
-    element.classList.remove("stacked", "wide");
+    element.classList.remove("wide");
   }
-  const tables = those("table.table").filter((table) => innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth);
-  tables.forEach(stack);
   const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
   const wide = those("span.math, .unbroken").filter((element) => element.getBoundingClientRect().width > column(element) + 1);
   for (const element of wide) element.classList.add("wide");
@@ -33,7 +31,7 @@ function fit(elements) {
 
 function observe() {
   near.disconnect();
-  for (const element of document.querySelectorAll(`.bd-article :is(table.table, span.math, .unbroken, ${BOXES})`)) near.observe(element);
+  for (const element of document.querySelectorAll(`.bd-article :is(span.math, .unbroken, ${BOXES})`)) near.observe(element);
 }
 observe();
 addEventListener("resize", observe);
@@ -63,14 +61,6 @@ document.addEventListener("copy", (event) => {
   event.clipboardData.setData("text/plain", copied.textContent);
   event.preventDefault();
 });
-
-function stack(table) {
-  const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
-  for (const row of table.tBodies[0].rows) {
-    [...row.cells].forEach((cell, index) => cell.textContent.trim() && (cell.dataset.column = columns[index]));
-  }
-  table.classList.add("stacked");
-}
 
 // Paper has no buttons: print what is folded. And it is white: figures inverted for the dark theme would vanish on it.
 addEventListener("beforeprint", () => {

@@ -109,6 +109,8 @@ async function show(el) {
   } catch (error) {
     el.textContent = TEXT.failed + error;
     console.error(error);
+  } finally {
+    el.style.minHeight = 0;
   }
 }
 
@@ -120,9 +122,7 @@ function start(el) {
 }
 const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => isIntersecting && start(target)), { rootMargin: "100%" });
 for (const script of document.querySelectorAll(`script[type="${VIEW}"]`)) {
-  const el = document.createElement("div");
-  el.className = "widget";
-  script.after(el);
+  const el = script.nextElementSibling;
   waiting.add(el);
   near.observe(el);
 }
