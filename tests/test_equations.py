@@ -76,6 +76,17 @@ def test_the_book_and_its_tests_agree() -> None:
     assert equations.problems(ROOT / "book" / "chapters", ROOT / "tests") == []
 
 
+def test_every_formula_s_error_was_measured() -> None:
+    numbers = {formula.number for formula in equations.formulas(ROOT / "book" / "chapters")}
+    measured = equations.table(ROOT / "tests" / equations.ERRORS)
+    missing = sorted(numbers ^ (measured.keys() - {"torch"}))
+    assert not missing, f"run `make errors`: {', '.join(missing)}"
+    for number in numbers:
+        for kind in ("difference", "relative", "standard_errors"):
+            error, allowed = measured[number].get(kind, (0, 0))
+            assert 0 <= error <= allowed, f"({number}): {error} where {allowed} is allowed"
+
+
 def test_formulas_are_found_with_their_place(book, tmp_path: Path) -> None:
     assert book() == []
     first, second = equations.formulas(tmp_path / "chapters")
