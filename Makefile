@@ -6,12 +6,12 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval colab links audit heights writer clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
-check test notebooks evidence nbval colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence nbval colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -43,6 +43,9 @@ writer: $(VENV)/test  ## train the network that writes names on the first page (
 
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
 	$(BIN)/python book/_ext/equations.py
+
+errors: $(VENV)/test  ## measure how closely the tests confirm each formula, for the list of formulas
+	$(BIN)/pytest -q -m equation --record-errors tests
 
 NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 KOREAN := $(NBVAL) --nbval-current-env book/ko
