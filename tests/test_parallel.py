@@ -19,7 +19,7 @@ from torch import nn
 
 from companion import checkpoint, parallel
 from companion.autoencoder import deep_autoencoder
-from companion.data import checkerboard, digits, hangul
+from companion.data import checkerboard
 from companion.diffusion import Diffusion
 from companion.gan import GAN
 from companion.likelihoods import bernoulli
@@ -37,7 +37,11 @@ def plane() -> torch.Tensor:
 
 
 def pixels() -> torch.Tensor:
-    return digits()[0][:100].double()
+    return torch.rand(100, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+
+def letters() -> torch.Tensor:
+    return torch.randint(3, (100, 2), generator=torch.Generator().manual_seed(5))
 
 
 def gan(**options: object) -> GAN:
@@ -45,7 +49,7 @@ def gan(**options: object) -> GAN:
 
 
 def vae() -> VAE:
-    return VAE(mlp(64, 16, 8), mlp(4, 16, 64), bernoulli)
+    return VAE(mlp(16, 16, 8), mlp(4, 16, 16), bernoulli)
 
 
 class Normalised(nn.Module):
@@ -63,14 +67,14 @@ class Normalised(nn.Module):
 
 #: The families: a model, its data, and options of fit.
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[torch.Tensor]], dict]] = {
-    "autoencoder": (lambda: deep_autoencoder(64, 16, 4), lambda: [pixels()], {}),
+    "autoencoder": (lambda: deep_autoencoder(16, 8, 4), lambda: [pixels()], {}),
     "vae": (vae, lambda: [pixels()], {"ema": 0.9}),
     "relativistic": (gan, lambda: [plane()], {"ema": 0.9}),
     "wasserstein": (lambda: gan(loss="wasserstein", turns=2), lambda: [plane()], {"clip_norm": 1.0}),
     "diffusion": (lambda: Diffusion(ResidualMLP(2, 16, 1), 2), lambda: [plane()], {"schedule": "cosine"}),
     "labels": (
-        lambda: Diffusion(ResidualMLP(256, 8, 1, (19, 21, 28)), 256, predict="noise", weighting="elbo"),
-        lambda: [2 * hangul().x[:100].double() - 1, hangul().labels[:100]],
+        lambda: Diffusion(ResidualMLP(16, 8, 1, (3, 3)), 16, predict="noise", weighting="elbo"),
+        lambda: [pixels(), letters()],
         {},
     ),
 }
@@ -205,15 +209,18 @@ def test_processes_that_do_not_fit_together_are_refused_alike(together: tuple) -
     assert refusals == [refusals[0]] * size
     batch, rate, file = refusals[0]
     multiple = 13 - 13 % size
-    assert batch.startswith(f"{size} processes cannot share batches of 13 rows") and f"such as {multiple}" in batch
-    assert rate == "lr is 0.1 in process 0, 1.1 in process 1: give all processes the same"
-    assert file.startswith("checkpoint is ") and not (folder / "0").exists()
+    assert batch.startswith(f"{size} processes cannot share batches of 13 rows")
+    assert batch.endswith(f"such as {multiple}")
+    assert rate == "lr is 0.1 in process 0, 1.1 in process 1: give all the same"
+    assert file.startswith("checkpoint is ")
+    assert not (folder / "0").exists()
 
 
 def wait_for(condition: Callable[[], bool], job: subprocess.Popen) -> None:
     end = time.monotonic() + 200
     while not condition():
-        assert job.poll() is None and time.monotonic() < end, job.communicate()
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < end
         time.sleep(0.1)
 
 
@@ -229,10 +236,9 @@ def lines(text: str) -> list[str]:
 def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(tmp_path: Path) -> None:
     job = torchrun(2, "long", tmp_path)
     wait_for(lambda: steps_done(tmp_path / "run") > 0, job)
-    start = time.monotonic()
     os.kill(int((tmp_path / "pid1").read_text(encoding="utf-8")), signal.SIGKILL)
     _, errors = job.communicate(timeout=60)
-    assert job.returncode != 0 and time.monotonic() - start < 60
+    assert job.returncode != 0
     assert lines(errors) == [
         "line: another process of this job has ended: start the job again, and it goes on from its last checkpoint"
     ]
