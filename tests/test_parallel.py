@@ -1,12 +1,15 @@
 """Several processes against one: the same losses and weights, one writer, and an end when one of them dies.
 
-Torchrun runs this file as a script, `test_parallel.py JOB FOLDER`; what its processes save, the tests compare.
+Torchrun runs this file as a script for what signals do; the rest is compared between processes that are forked, with
+torchrun's variables, from a server that has imported everything: importing torch takes longer than all trainings here.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,12 +105,13 @@ def fit_ppca(rank: int = 0, size: int = 1) -> dict[str, torch.Tensor]:
     return dict(PPCA.fit_stream(mine[rank].split(7 + rank), 3).state_dict())
 
 
-# --- what torchrun runs ----------------------------------------------------------------------------------------------
+# --- what the processes do -------------------------------------------------------------------------------------------
 
 
-def job_compare(folder: Path) -> None:
-    group = join()
-    rank, size = group.rank, group.size
+def compare(rank: int, size: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     results = {name: train_family(name, rank) for name in FAMILIES} | {"ppca": fit_ppca(rank, size)}
     torch.manual_seed(rank)
     model = Normalised().double()
@@ -123,7 +127,7 @@ def job_compare(folder: Path) -> None:
     torch.save((results, refusals), folder / f"{rank}.pt")
 
 
-def job_long(folder: Path) -> None:
+def train_long(folder: Path) -> None:
     """A training that only a signal or a death ends, with one line on what has happened."""
     (folder / f"pid{join().rank}").write_text(str(os.getpid()), encoding="utf-8")
     torch.manual_seed(0)
@@ -136,13 +140,12 @@ def job_long(folder: Path) -> None:
     print(f"line: interrupted {history.interrupted} at {len(history.losses['generator'])}", flush=True)
 
 
-def torchrun(size: int, job: str, folder: Path) -> subprocess.Popen:
-    """A job of several processes on this machine alone, at a free port."""
+def torchrun(size: int, folder: Path) -> subprocess.Popen:
+    """`train_long` in several processes on this machine alone, at a free port."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [*command, __file__, job, str(folder)],
-        env=environment,
+        [*command, __file__, str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -161,12 +164,20 @@ def alone() -> dict[str, dict[str, torch.Tensor]]:
 @pytest.fixture(scope="module", params=[2, 4])
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict], list]:
     """The folder, and of each process its results and its refusals."""
-    folder = tmp_path_factory.mktemp("job")
+    folder, size = tmp_path_factory.mktemp("job"), request.param
     train_family("relativistic", checkpoint=folder / "from_one", steps=20)
-    job = torchrun(request.param, "compare", folder)
-    _, errors = job.communicate(timeout=500)
-    assert job.returncode == 0, errors
-    saved = [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", __name__])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [context.Process(target=compare, args=(rank, size, port, folder)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=500)
+    assert [process.exitcode for process in processes] == [0] * size
+    saved = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
     return folder, [results for results, _ in saved], [refusals for _, refusals in saved]
 
 
@@ -234,7 +245,7 @@ def lines(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(tmp_path: Path) -> None:
-    job = torchrun(2, "long", tmp_path)
+    job = torchrun(2, tmp_path)
     wait_for(lambda: steps_done(tmp_path / "run") > 0, job)
     os.kill(int((tmp_path / "pid1").read_text(encoding="utf-8")), signal.SIGKILL)
     _, errors = job.communicate(timeout=60)
@@ -250,7 +261,7 @@ def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(tmp_path: 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_at_the_same_step_with_a_checkpoint(tmp_path: Path) -> None:
     """Torchrun passes on the signal that the terminal has sent to its processes already: they get it twice."""
-    job = torchrun(2, "long", tmp_path)
+    job = torchrun(2, tmp_path)
     wait_for(lambda: steps_done(tmp_path / "run") > 0, job)
     os.killpg(job.pid, signal.SIGINT)
     output, _ = job.communicate(timeout=60)
@@ -288,4 +299,4 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"compare": job_compare, "long": job_long}[sys.argv[1]](Path(sys.argv[2]))
+    train_long(Path(sys.argv[1]))
