@@ -11,20 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from companion import checkpoint, data
+from companion import checkpoint, compare, data
 from companion.parallel import join
 from companion.ppca import PPCA
 from companion.runs import Run
 from companion.training import fit
 
 #: The families, and what `fit` is told of each beside the options.
-FAMILIES = {
-    "ppca": {},
-    "autoencoder": {},
-    "vae": {"ema": 0.99},
-    "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
-    "diffusion": {"ema": 0.99},
-}
+FAMILIES = {"ppca": {}, "autoencoder": {}, "vae": {"ema": 0.99}, "gan": {"ema": 0.99, "betas": (0.0, 0.99)}}
+FAMILIES["diffusion"] = {"ema": 0.99}
 HELP = f"""
 DATA is a data set of the book: {", ".join(data.NAMES)};
 or your own: a folder of images of one size; a CSV file of numbers, with or without a line of names; an .npy or .npz
@@ -128,6 +123,14 @@ def evaluate(given: Namespace) -> int:
     return 0
 
 
+def compare_families(given: Namespace) -> int:
+    tuned = given.tuned and json.loads(given.tuned.read_text(encoding="utf-8"))
+    budget = {name: getattr(given, name) for name in compare.BUDGET}
+    results = compare.compare(given.path, families=given.families, seeds=given.seeds, tuned=tuned, **budget)
+    print(compare.trials(results), compare.table(results), sep="\n\n")
+    return 0
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
@@ -170,6 +173,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="measure a run again", **options)
     command.set_defaults(do=evaluate)
     command.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+
+    command = commands.add_parser("compare", help="train all families by one budget and measure them by one yardstick")
+    command.set_defaults(do=compare_families)
+    command.add_argument("path", type=Path, help="JSON file for the results; if it exists, what it lacks is added")
+    command.add_argument("--families", nargs="+", default=list(compare.FAMILIES), metavar="FAMILY", help="which")
+    command.add_argument("--seeds", type=int, default=5, help="runs of each family")
+    command.add_argument("--tuned", type=Path, help="results whose trials decide the settings, instead of new trials")
+    for name, default in compare.BUDGET.items():
+        command.add_argument(f"--{name}", type=type(default), default=default, help=f"by default {default}")
 
     given = parser.parse_args(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"

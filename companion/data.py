@@ -534,7 +534,7 @@ def _read_table(path: Path) -> Tensor:
 
 
 def _read_images(folder: Path) -> Tensor:
-    from PIL import Image  # here, because only a folder of images needs it
+    from PIL import Image  # matplotlib needs it too; here, because only a folder of images does
 
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
     if not paths:

@@ -135,6 +135,6 @@ class Run:
         if name in ("ring", "grid"):
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
             record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
-        self.show(self.unscaled(shown[:64]), self.folder / "samples.png")
+        self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
         (self.folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return record
