@@ -33,7 +33,7 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
   python -m companion train vae digits
   python -m companion train vae digits --resume --steps 20000
   python -m companion train ppca table.csv --latent-dim 3
-  python -m companion train diffusion photos/ --run runs/photos
+  python -m companion train diffusion photos/ --folder runs/photos
   python -m companion sample runs/vae-digits more.png --number 100
   python -m companion evaluate runs/vae-digits
   torchrun --nproc-per-node 2 -m companion train gan mnist
@@ -67,7 +67,7 @@ def train(given: Namespace) -> int:
     settings |= {
         name: getattr(given, name) for name in ("family", "data", "steps", "batch_size", "lr", "seed", "device")
     }
-    run = Run(Path(given.run or f"runs/{given.family}-{Path(given.data).stem}"), settings)
+    run = Run(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
     if given.resume:
         before = Run(run.folder).settings
         differing = [name for name in settings if name != "steps" and settings[name] != before.get(name)]
@@ -75,7 +75,7 @@ def train(given: Namespace) -> int:
             name = differing[0]
             raise ValueError(f"{run.folder} was made with {name} {before.get(name)}, not {settings[name]}")
     elif run.checkpoint.exists():
-        raise ValueError(f"{run.folder} holds a run: add --resume to go on, or name another folder by --run")
+        raise ValueError(f"{run.folder} holds a run: add --resume to go on, or name another by --folder")
     group = join()
     if group.size > 1:
         group.agree(settings=settings)
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(do=train)
     command.add_argument("family", choices=FAMILIES, metavar="FAMILY", help=", ".join(FAMILIES))
     command.add_argument("data", metavar="DATA", help="what to learn, see below")
-    command.add_argument("--run", help="folder of the run (runs/FAMILY-DATA)")
+    command.add_argument("--folder", help="folder of the run (runs/FAMILY-DATA)")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint, --steps may be raised")
     command.add_argument("--steps", type=int, default=5000, help="training steps, none for ppca (%(default)s)")
     command.add_argument("--batch-size", type=int, default=128, help="rows in a step (%(default)s)")

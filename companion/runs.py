@@ -126,9 +126,10 @@ class Run:
             shown = torch.stack([x[:32], drawn[:32]], 1).flatten(0, 1) if self.pixels else drawn
         else:
             drawn = shown = self.draw(model, MEASURED)
+            rows = [part[~part.flatten(1).isnan().any(1)] for part in (drawn, seen, x)]  # the complete ones
             for key, distance in (("mmd", metrics.mmd), ("frechet", metrics.frechet_distance)):
-                if not x.isnan().any() and (key == "mmd" or self.shape.numel() <= 2048):
-                    record[key] = {"samples": distance(drawn, x), "training rows": distance(seen, x)}
+                if min(map(len, rows)) > 1 and (key == "mmd" or self.shape.numel() <= 2048):
+                    record[key] = {"samples": distance(rows[0], rows[2]), "training rows": distance(rows[1], rows[2])}
         if name in ("hangul", "hangul28"):
             score = metrics.hangul_score(self.unscaled(drawn), data.hangul(self.shape[-1]))
             record |= {key: value for key, value in dataclasses.asdict(score).items() if value == value}  # no NaN
