@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
-from references import link, markdown
+from references import link
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
