@@ -2,11 +2,11 @@
 
     python -m companion compare comparison.json
 
-The families learn the training syllables of `hangul`. Each trained one gets the width at which all its networks together
-have the budget of parameters, and as many steps as fit into the budget of seconds, those of the CPU in one thread
-(on a GPU those of the clock). Four trials a family, learning rate × one knob, decide its settings by a criterion that
-sees no held-out syllable: the smallest Fréchet distance of `letter_features` to training syllables, or for PPCA the
-log-likelihood of training syllables kept back. Then every seed is a run of its own, in a process of its own.
+The families learn the training syllables of `hangul`. Each trained one gets the width at which all its networks
+together have the budget of parameters, and as many steps as fit into the budget of seconds, those of the CPU in one
+thread (on a GPU those of the clock). Four trials a family, learning rate × one knob, decide its settings: that with the
+smallest Fréchet distance of `letter_features` to training syllables is taken, or for PPCA that with the largest
+log-likelihood of training syllables kept back. Then each seed is a run of its own, in a process of its own.
 
 Reference rows calibrate the measures. Samples, clipped to [0, 1], are the means of p(x | z) where there is one.
 """
@@ -47,6 +47,8 @@ from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
 
+#: What a run may use, and what it is measured by: see `measure`.
+BUDGET = {"seconds": 60.0, "parameters": 250_000, "samples": 4000, "size": 16, "device": "cpu"}
 #: Deviation of the noise on pixels whose density is measured: images as they are have none, as many pixels never vary.
 NOISE = 0.05
 #: Samples that the measures of two sets compare with as many training syllables.
@@ -263,11 +265,11 @@ def measure(
     seed: int,
     *,
     knobs: dict | None = None,
-    seconds: float = 30.0,
-    parameters: int = 250_000,
-    samples: int = 4000,
-    size: int = 16,
-    device: torch.device | str = "cpu",
+    seconds: float = BUDGET["seconds"],
+    parameters: int = BUDGET["parameters"],
+    samples: int = BUDGET["samples"],
+    size: int = BUDGET["size"],
+    device: torch.device | str = BUDGET["device"],
 ) -> dict:
     """Train one family, or take one reference row, and measure it: a record that JSON can hold.
 
@@ -285,6 +287,7 @@ def measure(
     """
     if name not in (*FAMILIES, *REFERENCES):
         raise ValueError(f"name must be one of {', '.join((*FAMILIES, *REFERENCES))}, got {name!r}")
+    check_int("samples", samples, 4)
     data, device, generator = _data(size), find_device(device), _seeded(seed)
     noisy = data.x[data.held_out][_order(len(data.held_out), 200)]
     noisy = noisy + NOISE * torch.randn(noisy.shape, generator=_seeded(COMMON))
@@ -328,7 +331,8 @@ def _train(
     model = build(widest(build, parameters)).to(x.device)
     steps = _steps(copy.deepcopy(model), x, seconds, settings)
     start = _clock(x.device)
-    fit(model, x, steps=steps, schedule="cosine", seed=seed, **settings)
+    if fit(model, x, steps=steps, schedule="cosine", seed=seed, **settings).interrupted:
+        raise KeyboardInterrupt
     count = sum(weight.numel() for weight in model.parameters())
     return model, {"seconds": _clock(x.device) - start, "parameters": count, "steps": steps}
 
@@ -371,3 +375,254 @@ def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# --- all runs --------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    path: Path | str,
+    *,
+    families: Sequence[str] = tuple(FAMILIES),
+    seeds: int = 5,
+    tuned: dict | None = None,
+    progress: bool = True,
+    **budget: object,
+) -> dict:
+    """Make all runs that the file does not hold yet, and write it anew after each: a stopped comparison goes on.
+
+    Args:
+        path: a JSON file; it is made if there is none.
+        families: names of FAMILIES.
+        seeds: number of runs of each family and reference row.
+        tuned: results of another comparison, whose trials decide the settings; by default trials are made.
+        progress: whether to show a bar.
+        budget: seconds, parameters, samples, size, device, as for `measure`.
+
+    Returns:
+        The results: "about", budget, machine and versions; and "runs", a record each.
+
+    Raises:
+        ValueError: if there is no such family, the file holds runs with another budget, or `tuned` has no trials.
+    """
+    path, budget = Path(path), BUDGET | budget
+    unknown = set(families) - set(FAMILIES)
+    if unknown:
+        raise ValueError(f"families must be of {', '.join(FAMILIES)}; there is no {', '.join(sorted(unknown))}")
+    if path.exists():
+        results = json.loads(path.read_text(encoding="utf-8"))
+        other = {key: results["about"][key] for key in budget if results["about"][key] != budget[key]}
+        if other:
+            raise ValueError(f"{path} holds runs with {other}: name another file, or the same budget")
+    else:
+        results = {"about": budget | _machine(budget["device"]), "runs": []}
+    trials = [(name, COMMON, knobs) for name in families for knobs in _grid(name)] if tuned is None else []
+    with tqdm(total=seeds * (len(REFERENCES) + len(families)) + len(trials), disable=not progress) as bar:
+
+        def run(name: str, seed: int, knobs: dict | None = None, **other: object) -> None:
+            key = {"name": name, "seed": seed, "knobs": knobs}
+            bar.set_description(name)
+            if not any(key.items() <= record.items() for record in results["runs"]):
+                record = _alone(name, seed, knobs=knobs, **(budget | other))
+                results["runs"].append(key | {key: _short(value) for key, value in record.items()})
+                _write(path, results)
+            bar.update()
+
+        for trial in trials:
+            run(*trial, samples=PAIRED)
+        settings = {name: chosen(tuned or results, name) for name in families} | dict.fromkeys(REFERENCES)
+        for seed, (name, knobs) in itertools.product(range(seeds), settings.items()):
+            run(name, seed, knobs)
+    return results
+
+
+def chosen(results: dict, name: str) -> dict:
+    """The settings of a family's best trial.
+
+    Raises:
+        ValueError: if there was none.
+    """
+    trials = [record for record in results["runs"] if record["name"] == name and record["seed"] == COMMON]
+    if not trials:
+        raise ValueError(f"the results hold no trials of {name}: leave `tuned` out, or name other results")
+    return min(trials, key=lambda record: record["criterion"])["knobs"]
+
+
+def small(*, seconds: float = 8.0, seed: int = 0, progress: bool = True) -> dict:
+    """A comparison of a minute, in this process: less training and fewer samples, with the settings of `stored`."""
+    budget = BUDGET | {"seconds": seconds, "samples": PAIRED}
+    results = {"about": budget | _machine("cpu"), "runs": []}
+    names = [*REFERENCES, "PPCA", "VAE", "GAN", "diffusion"]
+    with tqdm(names, disable=not progress) as bar:
+        for name in bar:
+            bar.set_description(name)
+            knobs = chosen(stored(), name) if name in FAMILIES else None
+            record = measure(name, seed, knobs=knobs, **budget)
+            record.pop("memory", None)  # the process has held other things
+            results["runs"].append({"name": name, "seed": seed, "knobs": knobs} | record)
+    return results
+
+
+def stored(name: str = "comparison") -> dict:
+    """The results that come with the package: "comparison", and "comparison-large" with more time and parameters."""
+    return json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _grid(name: str) -> Iterator[dict]:
+    """The settings of a family's trials."""
+    knobs = FAMILIES[name].knobs
+    return (dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values()))
+
+
+def _alone(name: str, seed: int, **arguments: object) -> dict:
+    """`measure` in a process of its own, with one thread, so that its peak of memory is its own."""
+    start = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, start, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return pool.submit(measure, name, seed, **arguments).result()
+
+
+def _short(value: object) -> object:
+    """Five digits of a number, None for NaN, which JSON does not know."""
+    return value if not isinstance(value, float) else None if math.isnan(value) else float(f"{value:.5g}")
+
+
+def _write(path: Path, results: dict) -> None:
+    """Put the results into a file that at any moment is the old one or the new one."""
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in results["runs"])
+    text = f'{{"about": {json.dumps(results["about"])},\n"runs": [\n{lines}\n]}}\n'
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _machine(device: str) -> dict[str, str]:
+    kind = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else _processor()
+    return {
+        "machine": kind,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    """The name of the CPU, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+#: Head of each column, and the value of a perfect model, if there is one.
+COLUMNS = {
+    "legible_1": ("legible, r ≤ 1", 1.0),
+    "legible_2": ("legible, r ≤ 2", 1.0),
+    "held_out": ("held out", 0.1),
+    "repeats": ("N Σ p²", 1.0),
+    "letters": ("KL letters", 0.0),
+    "precision": ("precision", 1.0),
+    "recall": ("recall", 1.0),
+    "frechet": ("Fréchet, letters", 0.0),
+    "frechet_pixels": ("Fréchet, pixels", 0.0),
+    "mmd": ("MMD²", 0.0),
+    "accuracy": ("classifier", 0.5),
+    "nats": ("nats / d", None),
+    "seconds": ("s to train", None),
+    "seconds_to_draw": ("s for 1000", None),
+    "steps": ("steps", None),
+    "parameters": ("parameters", None),
+    "memory": ("peak MiB", None),
+}
+#: Measures of what is legible, which say nothing where little is.
+_OF_LEGIBLE = ("held_out", "repeats", "letters")
+
+
+class Table(str):
+    """A Markdown table, aligned so that it can be read as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def rows(results: dict) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and standard error over the seeds, (6.64), of each measure of each row; the error of one run is NaN.
+
+    Trials are left out; so are held-out share, repeats and letters where fewer than 50 samples a run are legible.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in (*REFERENCES, *FAMILIES):
+        runs = [record for record in results["runs"] if record["name"] == name and record["seed"] != COMMON]
+        few = sum(record["legible_2"] for record in runs) * results["about"]["samples"] < 50 * len(runs)
+        for column in COLUMNS:
+            values = [record[column] for record in runs if record.get(column) is not None]
+            if values and not (few and column in _OF_LEGIBLE):
+                one = values[0], math.nan
+                found.setdefault(name, {})[column] = one if len(values) == 1 else metrics.mean_and_error(values)
+    return found
+
+
+def cheats(results: dict) -> dict[str, list[str]]:
+    """For each measure, the reference rows that are no model of the data and yet score like fresh data.
+
+    They come as near to the perfect value as the truth does, or fail to by less than two standard errors.
+    """
+    found, cheating = rows(results), {}
+    for column, (_, perfect) in COLUMNS.items():
+        for name in ("blurred", "memoriser", "shuffled", "noise"):
+            if perfect is not None and column in found[name]:
+                (value, error), (truth, spread) = found[name][column], found["truth"][column]
+                slack = 2 * math.hypot(error, spread)
+                if abs(value - perfect) <= abs(truth - perfect) + (0 if math.isnan(slack) else slack):
+                    cheating.setdefault(column, []).append(name)
+    return cheating
+
+
+def table(results: dict, columns: Sequence[str] = tuple(COLUMNS)) -> Table:
+    """Mean ± standard error of each row; reference rows in parentheses, † where one cheats the measure.
+
+    Args:
+        results: what `compare`, `small` or `stored` gives.
+        columns: of COLUMNS.
+    """
+    cheating = cheats(results)
+    lines = [["", *(COLUMNS[column][0] for column in columns)]]
+    for name, row in rows(results).items():
+        cells = [_cell(*row[column]) if column in row else "–" for column in columns]
+        marks = ["†" if name in cheating.get(column, []) else "" for column in columns]
+        head = f"({name})" if name in REFERENCES else name
+        lines.append([head, *(cell + mark for cell, mark in zip(cells, marks, strict=True))])
+    return _markdown(lines)
+
+
+def trials(results: dict) -> Table:
+    """The trials of each family, with what they were judged by: the smallest is taken, *."""
+    lines = [["", "settings", "criterion"]]
+    for record in results["runs"]:
+        if record["seed"] == COMMON:
+            best = "*" if record["knobs"] == chosen(results, record["name"]) else ""
+            knobs = ", ".join(f"{knob} {value}" for knob, value in record["knobs"].items())
+            lines.append([record["name"], knobs, f"{record['criterion']:.4g}{best}"])
+    return _markdown(lines)
+
+
+def _cell(value: float, error: float) -> str:
+    if math.isnan(error):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    places = max(0, min(4, 1 - math.floor(math.log10(error)))) if error > 0 else 0 if abs(value) >= 100 else 2
+    return f"{value:,.{places}f} ± {error:.{places}f}"
+
+
+def _markdown(lines: list[list[str]]) -> Table:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines = [lines[0], [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])], *lines[1:]]
+    adjust = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    return Table(
+        "\n".join(
+            "| " + " | ".join(put(cell, width) for put, cell, width in zip(adjust, line, widths, strict=True)) + " |"
+            for line in lines
+        )
+    )
