@@ -14,22 +14,25 @@ from companion.plots import BLUE, GREEN, GREY, INK, VERMILION
 
 
 def instalments(lam: float, snr: float, counts: list[int]) -> Figure:
-    """Nats of a Gaussian direction, (6.71): the area below ½λ/(1 + λu), and the bars of a chain of so many steps.
+    """Nats of a Gaussian direction, (6.71): the area below ½λ/(1 + λu), and the bars of chains of T − 1 bars each.
 
     Args:
         lam: variance of the data in this direction.
         snr: signal-to-noise ratio at the data end; at the other it is 0.
-        counts: number of steps, one for each panel.
+        counts: number of bars, one for each panel.
     """
     u = torch.linspace(0, snr, 400)
     figure, axes = plt.subplots(1, len(counts), figsize=(3.1 * len(counts), 2.4))
-    for axis, T in zip(np.atleast_1d(axes), counts, strict=True):
-        edges = torch.linspace(0, snr, T + 1)
+    for axis, bars in zip(np.atleast_1d(axes), counts, strict=True):
+        edges = torch.linspace(0, snr, bars + 1)
         heights = lam / (2 * (1 + lam * edges[:-1]))
-        axis.bar(edges[:-1], heights, snr / T, align="edge", facecolor="#F7C9A8", edgecolor=VERMILION, lw=0.9)
-        axis.fill_between(u, lam / (2 * (1 + lam * u)), color=BLUE, alpha=0.55, lw=0)
-        area = (heights * snr / T).sum()
-        axis.set(xlabel=r"$\mathrm{SNR}$", xlim=(0, snr), ylim=(0, 0.54 * lam), title=f"$T={T}$:  {area:.3f} nat")
+        axis.bar(edges[:-1].numpy(), heights.numpy(), snr / bars, align="edge", facecolor="#F7C9A8", lw=0)
+        axis.fill_between(u, lam / (2 * (1 + lam * u)), color="#8CBFDF", lw=0, zorder=2)
+        axis.stairs(heights.numpy(), edges.numpy(), color=VERMILION, lw=1.1, zorder=3)
+        area = (heights * snr / bars).sum()
+        axis.set(
+            xlabel=r"$\mathrm{SNR}$", xlim=(0, snr), ylim=(0, 0.54 * lam), title=f"$T={bars + 1}$:  {area:.2f} nat"
+        )
     return figure
 
 
@@ -62,7 +65,7 @@ def scores(rows: list[str], columns: list[str], values: Tensor, best: list[float
     ends = torch.tensor([worst, best], dtype=values.dtype)
     shade = ((values - ends[0]) / (ends[1] - ends[0])).clamp(0, 1).nan_to_num(0)
     figure, axis = plt.subplots(figsize=(6, 0.33 * len(rows) + 0.6))
-    axis.imshow(0.62 * shade, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axis.imshow(0.62 * shade.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(values.numpy()):
         text = "–" if math.isnan(value) else f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
         axis.text(j, i, text, ha="center", va="center", fontsize=10.5)
@@ -78,8 +81,8 @@ def priors(names: list[str], train: list[float], held_out: list[float]) -> Figur
     figure, axis = plt.subplots(figsize=(5.2, 2.5))
     place = np.arange(len(names))
     for offset, values, colour, label in (
-        (-0.19, train, GREY, r"$m_\phi(x),\ x$ train"),
-        (0.19, held_out, VERMILION, r"$m_\phi(x),\ x$ held out"),
+        (-0.19, train, GREY, "train"),
+        (0.19, held_out, VERMILION, "held out"),
     ):
         axis.bar(place + offset, values, 0.36, color=colour, label=label)
         for x, value in zip(place + offset, values, strict=True):
@@ -92,8 +95,8 @@ def priors(names: list[str], train: list[float], held_out: list[float]) -> Figur
     axis.set(xticks=place, ylim=(1.2 * low, high + 0.25 * (high - low)))
     axis.set_xticklabels(names, fontsize=12)
     axis.tick_params(axis="x", length=0)
-    axis.set_title(r"$\mathbb{E}\,\log p(z)$ / nat")
-    axis.legend(fontsize=10, ncols=2, loc="upper center", handlelength=1)
+    axis.set_title(r"$\mathbb{E}\,\log p\,(m_\phi(x))$  [nat]", fontsize=12)
+    axis.legend(fontsize=10, loc="lower left", handlelength=1)
     return figure
 
 
