@@ -51,7 +51,7 @@ const samplesTemplate = (t, names, count) => `
     .family { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.3rem 1rem; padding: 0.5rem 0; }
     .family + .family { border-top: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
     .head { display: flex; justify-content: space-between; gap: 1rem; }
-    .sheet { position: relative; cursor: pointer; touch-action: manipulation; }
+    .sheet { position: relative; align-self: start; cursor: pointer; touch-action: manipulation; }
     .family canvas { position: static; display: block; width: 100%; image-rendering: pixelated; }
     .mark { position: absolute; border: 2px solid currentColor; border-radius: 2px; pointer-events: none; }
     .pick { display: flex; align-items: center; gap: 0.5rem; }
@@ -84,7 +84,7 @@ function buildSamples(model, root, signal) {
   root.innerHTML += samplesTemplate(t, names, count);
   const $ = (selector) => root.querySelector(selector);
   const places = () => rows.map((row) => sorted(row, model.get("order")));
-  const columns = [24, 16, 12, 10, 8].find((number) => count % number === 0) ?? count;
+  const columns = [12, 10, 8].find((number) => count % number === 0) ?? count;
 
   for (const order of ["legible", "noise"]) {
     const [button, other] = [$(`#${order}`), $(order === "noise" ? "#legible" : "#noise")];
