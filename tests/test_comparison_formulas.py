@@ -70,7 +70,7 @@ def test_it_is_the_best_linear_prediction_for_other_data_too() -> None:
 
 
 def bars(lam: Tensor, snr: Tensor) -> float:
-    """The left side of (6.71) for times whose SNR falls."""
+    """The first line of (6.71) for times whose SNR falls."""
     return sum(
         ((before - after) / 2 * (lam / (1 + lam * after)).sum()).item() for before, after in itertools.pairwise(snr)
     )
