@@ -164,7 +164,8 @@ def test_illegible_images_are_pale_and_legible_ones_marked(stage) -> None:
         found = show.page.evaluate(
             f"""(i) => {{
               const canvas = {SHADOW}.querySelector(`#family${{i}} .sheet canvas`);
-              const copy = Object.assign(document.createElement("canvas"), {{width: canvas.width, height: canvas.height}});
+              const {{width, height}} = canvas;
+              const copy = Object.assign(document.createElement("canvas"), {{width, height}});
               const context = copy.getContext("2d", {{willReadFrequently: true}});
               context.drawImage(canvas, 0, 0);
               const columns = canvas.width / 18;
