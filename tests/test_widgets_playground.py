@@ -52,7 +52,7 @@ def train(browser) -> Iterator:
     def run(code: str, **values: object) -> dict:
         names = "{" + ", ".join(values) + "}"
         program = f"""({names}) => {{
-          const {{MLP, Adam, PPCA, GaussianMixture, VAE, GAN, Diffusion, Random, modeScore}} = train;
+          const {{MLP, Adam, PPCA, GaussianMixture, VAE, GAN, Diffusion, Random}} = train;
           const array = (values) => Float64Array.from(values.flat(Infinity));
           const plain = (value) => JSON.parse(JSON.stringify(value, (_, entry) =>
             ArrayBuffer.isView(entry) ? Array.from(entry) : entry));
@@ -384,14 +384,6 @@ def test_diffusion_trains_and_samples_as_the_packages(train, predict: str) -> No
     close(found["drawn"], torch.stack(drawn), {"rtol": 1e-4, "atol": 1e-5})
     close(found["velocity"], model.velocity(x_1, torch.tensor(0.37, dtype=torch.float64)).detach(), MANY)
     close(found["logProb"], model.log_prob(x_1, 30), {"rtol": 1e-4, "atol": 1e-4})
-
-
-def test_modes_are_counted_as_by_the_package(train) -> None:
-    x = ring(300, std=0.05, generator=torch.Generator().manual_seed(0))[:40] + 0.03
-    score = mode_score(x, ring_modes(), 0.02)
-    found = train("return modeScore(array(x), modes, 0.02);", x=x, modes=ring_modes())
-    assert found == {"captured": score.captured, "highQuality": pytest.approx(score.high_quality)}
-    assert 0 < score.high_quality < 1
 
 
 # The page

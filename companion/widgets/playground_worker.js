@@ -111,7 +111,11 @@ const FAMILIES = {
   },
   diffusion({ predict, lr }, x, chance, noise) {
     const waves = Array.from(chance.normals(8), (wave) => 6 * wave);
-    const model = new Diffusion(new MLP([3 + 2 * waves.length, 64, 64, 64, 2], chance), waves, predict, VIEW);
+    const net = new MLP([3 + 2 * waves.length, 64, 64, 64, 2], chance);
+    // With PyTorch's small weights the network is almost linear in x, and training stops at the best linear prediction
+    const { W, inputs } = net.layers[0];
+    for (let i = 0; i < W.length; i += inputs) for (const axis of [0, 1]) W[i + axis] *= 3;
+    const model = new Diffusion(net, waves, predict, VIEW);
     const adam = new Adam([model.net], { lr, ema: 0.99 });
     const start = noise.normals(2 * SAMPLES);
     return {

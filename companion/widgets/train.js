@@ -600,17 +600,3 @@ export class Diffusion {
     return volume.map((value, i) => value - LOG_2PI - (xt[2 * i] ** 2 + xt[2 * i + 1] ** 2) / 2);
   }
 }
-
-// --- how good samples are --------------------------------------------------------------------------------------------
-
-/** Modes with a sample within three standard deviations, and the share of such samples, as `companion.metrics.mode_score`. */
-export function modeScore(x, modes, std) {
-  const found = new Set();
-  let good = 0;
-  for (let i = 0; i < x.length / 2; i++) {
-    const distances = modes.map(([u, v]) => Math.hypot(x[2 * i] - u, x[2 * i + 1] - v));
-    const near = Math.min(...distances);
-    if (near <= 3 * std) found.add(distances.indexOf(near)), (good += 1);
-  }
-  return { captured: found.size, highQuality: good / (x.length / 2) };
-}
