@@ -4,14 +4,14 @@ BIN    := $(VENV)/bin
 COLAB  := .venv-colab
 KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
-PIP    := -m pip install --disable-pip-version-check
+PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval colab links clean
+.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
-check test notebooks evidence nbval colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence nbval colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -26,7 +26,7 @@ check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' cons
 	$(call part,lint,$(LINT))
 	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
 
-test: $(VENV)/test $(KERNEL)  ## everything that CI checks
+test: environments  ## everything that CI checks
 	$(call part,lint,$(LINT))
 	$(call part,tests: package and formulas and site,$(PYTEST) tests)
 	$(call part,Korean notebooks,$(KOREAN))
@@ -38,8 +38,14 @@ notebooks: $(VENV)/test  ## execute the chapters that changed and derive both ed
 evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
 	$(BIN)/python book/evidence.py $(CHAPTER)
 
+writer: $(VENV)/test  ## train the network that writes names on the first page (half an hour)
+	$(BIN)/python book/writer.py
+
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
 	$(BIN)/python book/_ext/equations.py
+
+errors: $(VENV)/test  ## measure how closely the tests confirm each formula, for the list of formulas
+	$(BIN)/pytest -q -m equation --record-errors tests
 
 NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 KOREAN := $(NBVAL) --nbval-current-env book/ko
@@ -50,12 +56,18 @@ ENGLISH := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Prescott JUPYTER_PATH=$
 nbval: $(VENV)/test  ## compare the stored outputs of the Korean edition with a fresh run
 	$(KOREAN)
 
-colab: $(VENV)/test $(KERNEL)  ## those of the English one: Colab's versions, the package from git, other arithmetic
+colab: environments  ## those of the English one: Colab's versions, the package from git, other arithmetic
 	$(BIN)/pytest -q tests/test_colab.py
 	$(ENGLISH)
 
 links: $(VENV)/test book  ## ask every external link
 	$(BIN)/python book/links.py
+
+audit: $(VENV)/test book  ## Lighthouse and axe on every page, against book/budget.toml: make audit RUNS=3 PAGES="ko/03-vae en/index"
+	$(BIN)/python book/audit.py --runs $(or $(RUNS),1) $(PAGES)
+
+heights: $(VENV)/test book  ## measure the live figures, so that pages keep their place free while they load
+	$(BIN)/python book/heights.py
 
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
@@ -89,6 +101,10 @@ $(VENV)/test: $(VENV)/book
 	@echo "Installing the package and what its tests need (a few minutes, once)"
 	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[test]'
 	@touch $@
+
+# Side by side: each keeps one core busy.
+environments:
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/test $(KERNEL)
 
 $(VENV)/bench: $(VENV)/test
 	@$(BIN)/python $(PIP) -c $(CONSTRAINTS) --editable '.[bench]'

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 import yaml
+from assets import lighten
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = ROOT / "book" / "_ext"
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
 class SiteError(Exception):
@@ -84,6 +84,9 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
     Raises:
         SiteError: if a page is missing or an edition does not build without a warning.
     """
+    sys.path.insert(0, str(EXTENSIONS))
+    from typeset import FormulaError, typeset
+
     target = target or root / "_build" / "html"
     languages = list(settings(root))
     for lang in languages:
@@ -99,10 +102,28 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
                 raise SiteError(f"the edition book/{lang} does not build:\n{said[lang]}")
             (Path(folder) / lang / "html").rename(site / lang)
             print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
-        _write_root(site, " · ".join(config["title"] for config in settings(root).values()))
+        try:
+            typeset(site, root / "_build" / "formulas.json")
+        except FormulaError as error:
+            raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
+        lighten(site)
+        _build_wheel(root, site)
+        _write_root(site, root)
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
     return target
+
+
+def _build_wheel(root: Path, site: Path) -> None:
+    """The package, for those who run a page where the repository cannot be reached."""
+    with tempfile.TemporaryDirectory() as folder:  # a build leaves files beside what it builds
+        shutil.copytree(root / "companion", Path(folder) / "companion")
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(root / name, folder)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        done = subprocess.run([*command, "--wheel-dir", site, folder], capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise SiteError(f"the package's wheel does not build:\n{done.stderr}")
 
 
 def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
@@ -116,21 +137,19 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _write_root(site: Path, title: str) -> None:
-    """What both editions share: the page that picks the language, the page of lost readers, and MathJax."""
-    for page in (EXTENSIONS / "root").iterdir():
-        text = page.read_text(encoding="utf-8").replace("{title}", title)
-        (site / page.name).write_text(text, encoding="utf-8", newline="\n")
-    (site / ".nojekyll").touch()
-    import mathjax
+def _write_root(site: Path, root: Path) -> None:
+    """What both editions share: the page that picks the language, that of lost readers, what robots read."""
+    sys.path.insert(0, str(EXTENSIONS))
+    import head
 
-    source = Path(mathjax.__file__).parent / "static" / "mathjax"
-    for name in MATHJAX:
-        copier = shutil.copytree if (source / "es5" / name).is_dir() else shutil.copy
-        destination = site / "mathjax" / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        copier(source / "es5" / name, destination)
-    shutil.copy(source / "LICENSE", site / "mathjax")
+    editions = settings(root)
+    base = editions["en"]["sphinx"]["config"]["site_url"]
+    title = " · ".join(config["title"] for config in editions.values())
+    for page in (EXTENSIONS / "root").iterdir():
+        text = page.read_text(encoding="utf-8").replace("{title}", title).replace("{base}", base or "/")
+        (site / page.name).write_text(text, encoding="utf-8", newline="\n")
+    head.write_root_files(site, base, {lang: root / "book" / lang for lang in editions}, pages("en", root))
+    (site / ".nojekyll").touch()
 
 
 def _merge(settings: dict, own: dict) -> dict:

@@ -538,7 +538,7 @@ class Table(str):
 
 
 def rows(results: dict) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and standard error over the seeds, (6.64), of each measure of each row; the error of one run is NaN.
+    """Mean and standard error over the seeds, (6.8), of each measure of each row; the error of one run is NaN.
 
     Trials are left out; so are held-out share, repeats and letters where fewer than 50 samples a run are legible.
     """

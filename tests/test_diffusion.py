@@ -950,7 +950,7 @@ def test_the_remedies_help():
 def test_a_bound_may_be_asked_for_a_point_far_away():
     p = MultivariateNormal(MU, C)
     x = torch.full((1, 2), 40.0).double()
-    elbo = gaussian("cosine").elbo(x, 20_000)
+    elbo = gaussian("cosine").elbo(x, 3_000)
     assert elbo.item() == pytest.approx(p.log_prob(x).item(), rel=0.01)
 
 

@@ -1020,19 +1020,9 @@ def test_the_recommended_loss_captures_the_ring_where_the_original_collapses():
     assert score.captured == 8
     assert score.high_quality > 0.5
     assert score.reverse_kl < 0.04
-    for loss in ("non-saturating", "minimax"):
-        score = mode_run("ring", loss, seed=0, steps=800)[0]
-        assert score.captured < 8
-        assert score.reverse_kl > 0.2
-
-
-@pytest.mark.slow
-def test_the_recommended_loss_captures_the_grid():
-    """A ninth of the training that `make bench` gives it: all modes are found, evenly, but few points lie close."""
-    score = mode_run("grid", "relativistic", seed=0, steps=1000)[0]
-    assert score.captured == 25
-    assert score.high_quality > 0.3
-    assert score.reverse_kl < 0.08
+    score = mode_run("ring", "non-saturating", seed=0, steps=800)[0]
+    assert score.captured < 8
+    assert score.reverse_kl > 0.2
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])

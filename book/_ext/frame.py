@@ -1,14 +1,16 @@
-"""What surrounds the text of a page: the switch to the other edition, buttons, descriptions for search engines,
-call-outs, live widgets, and the scripts and styles that serve them."""
+"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, live widgets, and the scripts
+and styles that serve them."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
+from references import permalink
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
@@ -16,13 +18,21 @@ from sphinx.writers.html import HTMLTranslator
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
-LOCALES = {"ko": "ko_KR", "en": "en_US"}
+WHEEL = "companion-{}-py3-none-any.whl"
+#: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
+HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
+SCREENS = "narrow", "phone", "desk"
 
 TEXTS = {
     "ko": {
         "name": "한국어",
         "switch": "한국어로 읽기",
         "colab": "Colab에서 실행",
+        "colab_how": "이 페이지를 Colab에서 실행하는 방법",
+        "colab_steps": '<a href="{notebook}" download>노트북</a>과 <a href="{wheel}" download>패키지</a>를 내려받아, '
+        '노트북은 <a href="https://colab.research.google.com/" rel="noopener">Colab</a>의 ‘업로드’에서 열고 '
+        "패키지는 그 왼쪽의 ‘파일’에 올린 뒤 셀을 차례로 실행한다.",
+        "callout": "이 상자의 주소",
         "download": "노트북 내려받기",
         "menu": "차례",
         "on_page": "이 페이지의 내용",
@@ -39,6 +49,12 @@ TEXTS = {
         "name": "English",
         "switch": "Read in English",
         "colab": "Run on Colab",
+        "colab_how": "How to run this page on Colab",
+        "colab_steps": 'Download the <a href="{notebook}" download>notebook</a> and the '
+        '<a href="{wheel}" download>package</a>, open the notebook under “Upload” on '
+        '<a href="https://colab.research.google.com/" rel="noopener">Colab</a>, put the package into “Files” '
+        "at its left, and run the cells in order.",
+        "callout": "Link to this box",
         "download": "Download the notebook",
         "menu": "Contents",
         "on_page": "On this page",
@@ -66,11 +82,12 @@ CALLOUTS = {
 
 
 class CallOuts(SphinxTransform):
-    """Blockquotes that start with a bold **Correction.**, **Caution.**, … become admonitions."""
+    """Blockquotes that start with a bold **Correction.**, **Caution.**, … become admonitions, mistakes with an id."""
 
     default_priority = 300
 
     def apply(self) -> None:
+        mistakes = 0
         for quote in list(self.document.findall(nodes.block_quote)):
             first = quote.next_node(nodes.paragraph)
             words = [node for node in first.children if node.astext()] if first is not None else []
@@ -83,7 +100,12 @@ class CallOuts(SphinxTransform):
             first.children = words[1:]
             if len(words) > 1 and isinstance(words[1], nodes.Text):
                 first.replace(words[1], nodes.Text(words[1].lstrip()))
-            admonition = nodes.admonition("", nodes.title("", title), classes=["callout", f"callout-{kind}"])
+            heading = nodes.title("", title)
+            admonition = nodes.admonition("", heading, classes=["callout", f"callout-{kind}"])
+            if kind == "mistake":
+                mistakes += 1
+                heading += permalink(f"mistake-{mistakes}", TEXTS[self.config.language]["callout"])
+                admonition["ids"].append(f"mistake-{mistakes}")
             admonition += quote.children if len(words) > 1 else quote.children[1:]
             quote.replace_self(admonition)
 
@@ -179,33 +201,28 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
         "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
-        "url": address(lang) if base else None,
-        "picture": f"{base}{lang}/_static/site.png",
-        "locale": LOCALES[lang],
-        "other_locale": LOCALES[other],
-        "description": _description(doctree) or app.config.html_title,
     }
     if source.exists():
+        notebook = context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
         owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
-        path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
-        context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
-        context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
+        if "_" in owner_and_name.split("/")[0]:  # the placeholder, which GitHub lets nobody register
+            version = theme["repository_branch"].removeprefix("v")
+            steps = TEXTS[lang]["colab_steps"]
+            context["frame"]["colab_steps"] = steps.format(notebook=notebook, wheel=f"../{WHEEL.format(version)}")
+        else:
+            path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
+            context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
 
 
-def _description(doctree: nodes.document | None) -> str:
-    """The page's first paragraph of prose, cut at a word."""
-    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().replace(JOINER, "").split())
-        if len(text) > 40:
-            return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
-    return ""
-
-
-def _explain_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A live figure's place: as high as it will be (book/heights.py measures that), or why it does not move."""
+    heights = iter(HEIGHTS.get(f"{app.config.language}/{docname}", ()))
+    note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
     for view in list(doctree.findall(nodes.raw)):
         if "application/vnd.jupyter.widget-view+json" in view.astext():
-            note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
-            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", note, format="html"))
+            style = "; ".join(f"--{name}: {height}px" for name, height in zip(SCREENS, next(heights, ()), strict=False))
+            place = f'<div class="widget" style="{style}"></div>{note}'
+            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", place, format="html"))
 
 
 def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
@@ -241,10 +258,9 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
-    app.connect("doctree-resolved", _explain_widgets)
+    app.connect("doctree-resolved", _place_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
     app.add_transform(LineBreaks)

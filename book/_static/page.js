@@ -1,50 +1,77 @@
-// The language switch keeps the place on the page and remembers the choice for the root page.
+// The language switch keeps the place and remembers the choice for the root page. The place is what the address names, if it
+// is in view, or else the section, formula or caption that begins in the upper third of the window, or the last one above it.
+function placeInView() {
+  const top = (place) => place.getBoundingClientRect().top;
+  const aimed = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
+  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")];
+  const begins = places.find((place) => top(place) > -10 && top(place) < innerHeight / 3);
+  const place = begins ?? places.findLast((place) => top(place) <= -10);
+  return place && place !== places[0] ? `#${place.id}` : "";
+}
 for (const link of document.querySelectorAll(".language-switch")) {
   link.addEventListener("click", () => {
-    link.hash = location.hash;
+    link.search = location.search;
+    link.hash = placeInView();
     localStorage.setItem("lang", link.lang);
   });
 }
 
-// What is wider than the column: a formula shrinks a little, a table is stacked on a phone, all else scrolls; show that it
-// does, and let the keyboard reach it.
-function fitToWidth() {
-  for (const table of document.querySelectorAll(".bd-article table.table")) {
-    table.classList.remove("stacked");
-    if (innerWidth < 600 && table.offsetWidth > table.parentElement.clientWidth) stack(table);
+// What is wider than the column: an inline formula breaks its word or scrolls, all else scrolls; show that it does, and let
+// the keyboard reach it. Each is measured when it comes near.
+const BOXES = "div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container";
+const near = new IntersectionObserver((seen) => fit(seen.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target)), { rootMargin: "100%" });
+
+function fit(elements) {
+  const those = (selector) => elements.filter((element) => element.matches(selector));
+  for (const element of elements) {
+    near.unobserve(element);
+    element.classList.remove("wide");
   }
-  for (const changed of document.querySelectorAll(".scrolls-inline, .unbroken.wide")) changed.classList.remove("scrolls-inline", "scrolls", "wide");
-  for (const formula of document.querySelectorAll("div.math mjx-container")) formula.style.removeProperty("font-size");
   const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
-  const all = (selector, measure) => [...document.querySelectorAll(selector)].map((element) => [element, measure(element)]);
-  const displayed = all("div.math mjx-container", ({ parentElement: box }) => Math.floor((112 * box.clientWidth) / box.scrollWidth));
-  const inline = all("span.math mjx-container", (formula) => formula.getBoundingClientRect().width > column(formula) + 1);
-  const words = all(".unbroken", (word) => word.offsetWidth > column(word));
-  for (const [formula, percent] of displayed) {
-    if (percent < 112 && percent >= 95) formula.style.setProperty("font-size", `${percent}%`, "important");
-  }
-  for (const [formula, wide] of inline) {
-    formula.classList.toggle("scrolls-inline", wide);
-    if (wide) formula.tabIndex = 0;
-  }
-  for (const [word, wide] of words) word.classList.toggle("wide", wide);
-  for (const box of document.querySelectorAll("div.math, .scrolls-inline, .cell_output, div.highlight pre, .pst-scrollable-table-container")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+  const wide = those("span.math, .unbroken").filter((element) => element.getBoundingClientRect().width > column(element) + 1);
+  for (const element of wide) element.classList.add("wide");
+  const formulas = wide.filter((element) => element.matches(".math")).map((element) => element.firstChild);
+  const boxes = [...those(BOXES), ...formulas].filter((box) => box.scrollWidth > box.clientWidth + 1);
+  for (const box of boxes) {
+    box.tabIndex = 0;
     box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
     box.onscroll();
   }
 }
-addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(fitToWidth));
-addEventListener("resize", fitToWidth);
-document.fonts.addEventListener("loadingdone", fitToWidth);
 
-function stack(table) {
-  const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
-  for (const row of table.tBodies[0].rows) {
-    [...row.cells].forEach((cell, index) => cell.textContent.trim() && (cell.dataset.column = columns[index]));
-  }
-  table.classList.add("stacked");
+function observe() {
+  near.disconnect();
+  for (const element of document.querySelectorAll(`.bd-article :is(span.math, .unbroken, ${BOXES})`)) near.observe(element);
 }
+observe();
+addEventListener("resize", observe);
+
+// A formula is a drawing: a double click selects it whole, a selection shows that it holds it, a copy has its TeX.
+const formulaAt = (node) => (node.closest ? node : node.parentElement)?.closest(".math");
+addEventListener("dblclick", ({ target }) => formulaAt(target) && getSelection().selectAllChildren(formulaAt(target)));
+document.addEventListener("selectionchange", () => {
+  const selection = getSelection();
+  for (const formula of document.querySelectorAll(".math")) {
+    formula.classList.toggle("selected", !selection.isCollapsed && selection.containsNode(formula, true));
+  }
+});
+document.addEventListener("copy", (event) => {
+  const range = getSelection().rangeCount && getSelection().getRangeAt(0).cloneRange();
+  if (!range || range.collapsed) return;
+  const [first, last] = [range.startContainer, range.endContainer].map(formulaAt);
+  if (first) range.setStartBefore(first);
+  if (last) range.setEndAfter(last);
+  const copied = range.cloneContents();
+  const formulas = copied.querySelectorAll(".math");
+  if (!formulas.length) return;
+  for (const formula of formulas) {
+    const sign = formula.matches("div") ? "$$" : "$";
+    formula.replaceWith(sign + formula.dataset.tex + sign);
+  }
+  event.clipboardData.setData("text/plain", copied.textContent);
+  event.preventDefault();
+});
 
 // Paper has no buttons: print what is folded. And it is white: figures inverted for the dark theme would vanish on it.
 addEventListener("beforeprint", () => {
@@ -57,17 +84,3 @@ addEventListener("beforeprint", () => {
   if (theme === "dark") paint("invert(1) hue-rotate(180deg)");
   addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme, paint("")), { once: true });
 });
-
-// Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
-// without TeX's commands.
-if (typeof Search !== "undefined") {
-  Scorer.score = ([page, , , , score]) => score + (/^\d/.test(page) ? Scorer.title : 0);
-  Search.htmlToText = (text) => {
-    const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
-    article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
-    const signs = { int: "∫", sum: "Σ", prod: "∏", mid: "|", to: "→", le: "≤", ge: "≥", mu: "μ", sigma: "σ", Sigma: "Σ", pi: "π", lambda: "λ", top: "ᵀ" };
-    const plain = (tex) => tex.replace(/\\([A-Za-z]+|.) */g, (_, name) => signs[name] ?? "").replace(/[{}]/g, "");
-    article?.querySelectorAll("span.math").forEach((formula) => (formula.textContent = plain(formula.textContent)));
-    return article?.textContent.trim() ?? "";
-  };
-}

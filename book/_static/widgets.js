@@ -74,8 +74,7 @@ async function load(source) {
   }
 }
 
-const stored = document.querySelector(`script[type="${STATE}"]`);
-const state = stored ? JSON.parse(stored.textContent).state : {};
+let state;
 const models = new Map();
 
 /** The one model of an id with its front end; initialised once, whatever the number of views. */
@@ -85,6 +84,7 @@ function open(id) {
 }
 
 async function prepare(id) {
+  state ??= JSON.parse(document.querySelector(`script[type="${STATE}"]`)?.textContent ?? "{}").state ?? {};
   const entry = state[id];
   if (!entry?.state._esm) return null;
   const get_model = async (other) => (await open(other.replace("IPY_MODEL_", "")))?.model;
@@ -100,11 +100,8 @@ async function prepare(id) {
   return { model, widget, signal };
 }
 
-async function show(script) {
-  const view = JSON.parse(script.textContent);
-  const el = document.createElement("div");
-  el.className = "widget";
-  script.after(el);
+async function show(el) {
+  const view = JSON.parse(el.previousElementSibling.textContent);
   try {
     const opened = await open(view.model_id);
     if (opened) await opened.widget.render?.({ model: opened.model, el, signal: opened.signal });
@@ -112,7 +109,22 @@ async function show(script) {
   } catch (error) {
     el.textContent = TEXT.failed + error;
     console.error(error);
+  } finally {
+    el.style.minHeight = 0;
   }
 }
 
-for (const script of document.querySelectorAll(`script[type="${VIEW}"]`)) show(script);
+// A figure starts when it comes near; all of them do when somebody is about to print.
+const waiting = new Set();
+function start(el) {
+  near.unobserve(el);
+  if (waiting.delete(el)) show(el);
+}
+const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => isIntersecting && start(target)), { rootMargin: "100%" });
+for (const script of document.querySelectorAll(`script[type="${VIEW}"]`)) {
+  const el = script.nextElementSibling;
+  waiting.add(el);
+  near.observe(el);
+}
+addEventListener("beforeprint", () => waiting.forEach(start));
+addEventListener("keydown", ({ ctrlKey, metaKey }) => (ctrlKey || metaKey) && waiting.forEach(start));
