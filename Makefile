@@ -6,12 +6,12 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests bench gpu lint nbval colab links audit heights clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
-check test notebooks evidence nbval colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence nbval colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence errors nbval colab: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -38,8 +38,14 @@ notebooks: $(VENV)/test  ## execute the chapters that changed and derive both ed
 evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
 	$(BIN)/python book/evidence.py $(CHAPTER)
 
+writer: $(VENV)/test  ## train the network that writes names on the first page (half an hour)
+	$(BIN)/python book/writer.py
+
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
 	$(BIN)/python book/_ext/equations.py
+
+errors: $(VENV)/test  ## measure how closely the tests confirm each formula, for the list of formulas
+	$(BIN)/pytest -q -m equation --record-errors tests
 
 NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 KOREAN := $(NBVAL) --nbval-current-env book/ko
@@ -97,7 +103,7 @@ $(VENV)/test: $(VENV)/book
 	@touch $@
 
 # Side by side: each keeps one core busy.
-environments:
+environments: $(VENV)/python
 	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/test $(KERNEL)
 
 $(VENV)/bench: $(VENV)/test

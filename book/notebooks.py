@@ -39,8 +39,10 @@ BOOTSTRAP = """\
 #@title 준비 · Setup
 try:
     import companion
-except ModuleNotFoundError:  # Colab: install the book's package alone
-    %pip install -q --no-deps "git+{url}@{ref}"\
+except ModuleNotFoundError:  # Colab: install the book's package alone, from a wheel beside the notebook if there is one
+    from glob import glob
+    package = (glob("companion-*.whl") or ["git+{url}@{ref}"])[0]
+    %pip install -q --no-deps "{{package}}"\
 """
 
 

@@ -107,10 +107,23 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
         except FormulaError as error:
             raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
         lighten(site)
+        _build_wheel(root, site)
         _write_root(site, root)
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
     return target
+
+
+def _build_wheel(root: Path, site: Path) -> None:
+    """The package, for those who run a page where the repository cannot be reached."""
+    with tempfile.TemporaryDirectory() as folder:  # a build leaves files beside what it builds
+        shutil.copytree(root / "companion", Path(folder) / "companion")
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(root / name, folder)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        done = subprocess.run([*command, "--wheel-dir", site, folder], capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise SiteError(f"the package's wheel does not build:\n{done.stderr}")
 
 
 def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:

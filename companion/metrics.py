@@ -289,7 +289,7 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
 
 
 def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> tuple[float, float]:
-    """Share of x that lies where y is, (6.60), and share of y that lies where x is, (6.61): improved precision, recall.
+    """Share of x that lies where y is, (6.3), and share of y that lies where x is, (6.4): improved precision, recall.
 
     Where a set is: in the union of balls around its points, each of which reaches to the point's k-th nearest
     neighbour in the set. Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models"
@@ -333,7 +333,7 @@ class ClassifierTest:
 def classifier_test(
     x: Tensor, y: Tensor, classifier: ClassifierMixin | None = None, *, seed: int = 0
 ) -> ClassifierTest:
-    """Can a classifier tell x from y? Its accuracy, (6.63), on samples that it was not trained on.
+    """Can a classifier tell x from y? Its accuracy, (6.6), on samples that it was not trained on.
 
     It is trained on half of each set. Where both are draws from one distribution, the number of right answers among the
     other m has at most the spread of m tosses of a coin: deviation ½/√m around ½ in the accuracy. Lopez-Paz & Oquab,
@@ -372,7 +372,7 @@ def classifier_test(
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of m independent runs and its standard error, √(Σ(vᵢ − v̄)²/(m(m − 1))), (6.64), which falls as 1/√m.
+    """The mean of m independent runs and its standard error, √(Σ(vᵢ − v̄)²/(m(m − 1))), (6.8), which falls as 1/√m.
 
     Raises:
         ValueError: if there are fewer than two runs.
@@ -386,7 +386,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
-    """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), (6.62), a squared length.
+    """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), (6.5), a squared length.
 
     Computed as min |Σ₁^½ − Σ₂^½U|² over orthogonal U, a sum of squares: nothing cancels, it is never negative and close
     to 0 for equal Gaussians, with singular covariances too (Dowson & Landau 1982).
@@ -402,7 +402,7 @@ def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of samples, (6.62), shapes (n, …) and (m, …), n, m ≥ 2.
+    """Fréchet distance of the Gaussians fitted to two sets of samples, (6.5), shapes (n, …) and (m, …), n, m ≥ 2.
 
     Give it features, such as `letter_features`: of pixels it sees no more than a Gaussian has, mean and covariance.
     Expect it to come out positive for two sets of draws from one distribution too, by about 1/n; compare at equal n.

@@ -24,6 +24,18 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the models run: cpu, cuda, mps")
+    parser.addoption(
+        "--record-errors", action="store_true", help="write what the formulas' tests measure to errors.toml"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-errors"):
+        import errors
+
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError("--record-errors takes one process: leave out --numprocesses")
+        config.pluginmanager.register(errors.Recorder())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,7 +2,8 @@
 
 `.venv-colab` stands for Colab's image: `make colab` makes it from tests/colab.txt, without `companion`, runs this test
 and then, with nbval, the English edition in that environment. The network is replaced by git's `url.<local>.insteadOf`:
-what the first cell fetches is this repository as it stands, tagged as the release.
+what the first cell fetches is this repository as it stands, tagged as the release. A wheel of the package beside the
+notebook comes before the network.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ def offline_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", url)
 
 
+@pytest.mark.parametrize(("beside", "origin"), [(True, "file:"), (False, "git+")], ids=["wheel", "git"])
 def test_first_cell_installs_the_package_and_nothing_else(
-    offline_github: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    offline_github: None, book_site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool, origin: str
 ) -> None:
     """All notebooks have the same first cell; the English ones find the package that this one has installed."""
     first = set()
@@ -60,6 +62,8 @@ def test_first_cell_installs_the_package_and_nothing_else(
     monkeypatch.setenv("JUPYTER_PATH", str(COLAB / "share" / "jupyter"))
     empty = tmp_path / "empty"
     empty.mkdir()
+    if beside:
+        book_site._build_wheel(ROOT, empty)
     NotebookClient(
         new_notebook(cells=[new_code_cell(first.pop()), new_code_cell("import companion")]),
         timeout=300,
@@ -69,4 +73,4 @@ def test_first_cell_installs_the_package_and_nothing_else(
     added = installed() - before
     assert before <= installed(), "the first cell must not change what Colab ships"
     assert len(added) == 1
-    assert added.pop().startswith("companion @ git+")
+    assert added.pop().startswith(f"companion @ {origin}")

@@ -45,19 +45,28 @@ class TestBoth:
 def test_parameters(k):
     pass
 """
+METHOD = '["{}"]\nko = "합이다."\nen = "A sum."\n'
 
 
 @pytest.fixture
 def book(tmp_path: Path):
     """Writes a chapter and its tests, with digests of `known`; returns what the registry finds wrong with them."""
 
-    def problems(chapter: str = CHAPTER, tests: str = TESTS, name: str = "01-a", known: str = CHAPTER) -> list[str]:
+    def problems(
+        chapter: str = CHAPTER,
+        tests: str = TESTS,
+        name: str = "01-a",
+        known: str = CHAPTER,
+        methods: str | None = None,
+    ) -> list[str]:
         folders = tmp_path / "chapters", tmp_path / "tests"
         for folder, file, text in zip(folders, (f"{name}.md", "test_a.py"), (known, tests), strict=True):
             folder.mkdir(exist_ok=True)
             (folder / file).write_text(text)
         equations.write_digests(*folders)
         (folders[0] / f"{name}.md").write_text(chapter)
+        said = "".join(METHOD.format(number) for number in {item.number for item in equations.formulas(folders[0])})
+        (folders[1] / "methods.toml").write_text(said if methods is None else methods)
         return equations.problems(*folders)
 
     return problems
@@ -65,6 +74,17 @@ def book(tmp_path: Path):
 
 def test_the_book_and_its_tests_agree() -> None:
     assert equations.problems(ROOT / "book" / "chapters", ROOT / "tests") == []
+
+
+def test_every_formula_s_error_was_measured() -> None:
+    numbers = {formula.number for formula in equations.formulas(ROOT / "book" / "chapters")}
+    measured = equations.table(ROOT / "tests" / equations.ERRORS)
+    missing = sorted(numbers ^ (measured.keys() - {"torch"}))
+    assert not missing, f"run `make errors`: {', '.join(missing)}"
+    for number in numbers:
+        for kind in ("difference", "relative", "standard_errors"):
+            error, allowed = measured[number].get(kind, (0, 0))
+            assert 0 <= error <= allowed, f"({number}): {error} where {allowed} is allowed"
 
 
 def test_formulas_are_found_with_their_place(book, tmp_path: Path) -> None:
@@ -115,6 +135,15 @@ def test_a_formula_without_a_check_is_named(book) -> None:
         '01-a.md:9: no test checks (1.1): mark one @pytest.mark.equation("1.1")',
         '01-a.md:15: no test checks (1.2): mark one @pytest.mark.equation("1.2")',
     ]
+
+
+def test_a_formula_without_a_sentence_and_a_sentence_without_a_formula_are_named(book) -> None:
+    half = METHOD.format("1.1") + '["1.2"]\nko = "합이다."\n'
+    assert book(methods=half + METHOD.format("6.60")) == [
+        '(1.2) has no sentence on its check: give ["1.2"] en = "…" in tests/methods.toml',
+        "tests/methods.toml: no chapter has (6.60)",
+    ]
+    assert len(book(methods="")) == 4
 
 
 def test_only_chapters_number_their_formulas(book) -> None:

@@ -135,7 +135,7 @@ def test_letter_features_are_the_posterior_of_the_letters(monkeypatch, syllables
     expected = np.zeros((5, 68))
     for features, sample in zip(expected, x.double().numpy(), strict=True):
         weights = np.exp(-8 * ((images - sample) ** 2).sum(1) / spacing**2)
-        weights /= weights.sum() + math.exp(-8)
+        weights /= weights.sum() + math.exp(-32)
         places = zip(syllables.labels.T.numpy(), (19, 21, 28), strict=True)
         features[:] = np.concatenate([np.bincount(letters, weights, kinds) for letters, kinds in places])
     assert np.allclose(metrics.letter_features(x, syllables), expected, atol=1e-3)
@@ -264,7 +264,7 @@ def covered(x: np.ndarray, y: np.ndarray, k: int) -> float:
     return (distance <= radius[index]).any(1).mean()
 
 
-@pytest.mark.equation("6.60", "6.61")
+@pytest.mark.equation("6.3", "6.4")
 @pytest.mark.parametrize("table", [metrics._TABLE, 100])
 @pytest.mark.parametrize("k", [1, 3])
 def test_precision_and_recall_agree_with_scikit_learn(monkeypatch, k, table):
@@ -289,7 +289,7 @@ def test_precision_and_recall_of_sets_that_are_known():
         metrics.precision_recall(y[:3], y)
 
 
-@pytest.mark.equation("6.63")
+@pytest.mark.equation("6.6")
 @pytest.mark.slow
 def test_the_accuracy_of_a_classifier_is_that_of_tosses_where_both_sets_agree():
     """400 tests of two sets from one distribution: mean ½, deviation ½/√m, and p ≤ 0.05 no more often than that."""
@@ -303,7 +303,7 @@ def test_the_accuracy_of_a_classifier_is_that_of_tosses_where_both_sets_agree():
     assert np.mean([result.p_value <= 0.05 for result in results]) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 400)
 
 
-@pytest.mark.equation("6.63")
+@pytest.mark.equation("6.6")
 def test_the_accuracy_of_a_classifier_is_the_best_one_for_two_gaussians():
     """N(0, I) and N(δ, I): the best classifier is right with probability Φ(|δ|/2)."""
     n, shift = 20_000, torch.tensor([0.6, 0.8])
@@ -336,7 +336,7 @@ def test_the_default_classifier_sees_what_mean_and_covariance_do_not():
         metrics.classifier_test(gaussian, circle[:3])
 
 
-@pytest.mark.equation("6.64")
+@pytest.mark.equation("6.8")
 def test_the_error_of_a_mean_falls_with_the_root_of_the_runs():
     """The spread of the means of m runs, seen in 2000 repetitions, is the error that one repetition reports, σ/√m."""
     for m in (5, 20, 80):
@@ -364,7 +364,7 @@ def test_frechet_of_isotropic_gaussians():
         assert value == pytest.approx(5 * 4 + 5 * (math.sqrt(a) - math.sqrt(b)) ** 2, rel=1e-6)
 
 
-@pytest.mark.equation("6.62")
+@pytest.mark.equation("6.5")
 @pytest.mark.parametrize("rank", [6, 2])
 def test_frechet_agrees_with_scipy_and_is_symmetric(rank):
     cov_1, cov_2 = covariance(6, 6), covariance(6, rank)

@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import anywidget
 import equations
+import frame
 import nbformat
 import notebooks
 import pytest
@@ -157,16 +159,34 @@ def test_a_page_says_its_language_and_names_its_twin(book_site, read, lang: str,
 @every_page
 def test_notebooks_open_on_colab_and_download(site: Path, read, lang: str, name: str) -> None:
     page = read(f"{lang}/{name}.html")
-    colab = [given["href"] for given in page.having("colab-button")]
     download = [given["href"] for given in page.having("download-button")]
     source = ROOT / "book" / lang / f"{name}.ipynb"
     if not source.exists():
-        assert colab == download == []
+        assert page.having("colab-button") == download == []
         return
-    url, branch = notebooks.repository()
-    repository = urlsplit(url).path.strip("/")
-    assert colab == [f"https://colab.research.google.com/github/{repository}/blob/{branch}/book/{lang}/{name}.ipynb"]
     assert (site / lang / download[0]).read_bytes() == source.read_bytes()
+    (button,) = page.having("colab-button")  # the repository's address is still the one that nobody can have
+    assert button["popovertarget"] in page.ids
+    (wheel,) = site.glob("companion-*.whl")
+    assert {download[0], f"../{wheel.name}"} <= {link["href"] for link in page.links}
+
+
+def test_where_the_repository_is_published_the_button_leads_to_colab() -> None:
+    url = "https://github.com/somebody/book"
+    theme = {"repository_url": url, "repository_branch": "v1.2.3", "path_to_docs": "book"}
+    config = SimpleNamespace(language="en", html_theme_options=theme, site_url="", html_title="A book")
+    context: dict = {}
+    app = SimpleNamespace(config=config, srcdir=ROOT / "book" / "en")
+    frame._page_context(app, "01-latent", "page.html", context, None)
+    colab = "https://colab.research.google.com/github/somebody/book/blob/v1.2.3/book/en/01-latent.ipynb"
+    assert context["frame"]["colab_url"] == colab
+    assert "colab_steps" not in context["frame"]
+
+
+@every_page
+def test_no_link_leads_to_the_repository_that_nobody_can_have(read, lang: str, name: str) -> None:
+    owner_and_name = "/".join(notebooks.repository()[0].split("/")[-2:])
+    assert [link["href"] for link in read(f"{lang}/{name}.html").links if owner_and_name in link["href"]] == []
 
 
 @every_page
@@ -193,17 +213,30 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_formula_has_its_place_its_checks_and_its_entry(read, lang: str) -> None:
     index = read(f"{lang}/equations.html")
-    url, branch = notebooks.repository()
+    targets = {link["href"] for link in index.links}
     checks = equations.checks(ROOT / "tests")
     for formula in equations.formulas(ROOT / "book" / "chapters"):
         page = read(f"{lang}/{formula.chapter}.html")
         assert formula.anchor in page.ids
         assert formula.anchor in index.ids
-        targets = {link["href"] for link in index.links}
         assert f"{formula.chapter}.html#{formula.anchor}" in targets
-        sources = [f"{url}/blob/{branch}/{test.path}#L{test.line}" for test in checks if test.number == formula.number]
-        assert set(sources) <= targets
-        assert not sources or sources[0] in {link["href"] for link in page.links}
+        (mark,) = (given for given in page.having("formula-check") if given["data-number"] == formula.number)
+        assert mark["href"] == f"equations.html#{formula.anchor}"
+        for test in checks:
+            if test.number == formula.number:
+                file = f"{Path(test.path).stem}.html"
+                assert f"{file}#L-{test.line}" in targets
+                assert f"L-{test.line}" in read(f"{lang}/{file}").ids
+
+
+@every_page
+def test_every_figure_and_every_mistake_has_its_address(read, lang: str, name: str) -> None:
+    page = read(f"{lang}/{name}.html")
+    targets = {link["href"] for link in page.having("headerlink")}
+    places = [given["id"] for css in ("figure-caption", "callout-mistake") for given in page.having(css)]
+    assert {f"#{place}" for place in places} <= targets
+    twin = read(f"{OTHER[lang]}/{name}.html")
+    assert places == [given["id"] for css in ("figure-caption", "callout-mistake") for given in twin.having(css)]
 
 
 def test_the_korean_frame_speaks_korean(read) -> None:
@@ -289,6 +322,14 @@ def write_book(root: Path) -> None:
     shutil.copy(ROOT / "_config.yml", root)
     (root / "tests" / "test_few.py").write_text(FEW)
     (root / "tests" / "test_many.py").write_text(MANY)
+    methods = "".join(f'["1.{i}"]\nko = "`합`이다 {i}."\nen = "A sum {i}."\n' for i in (1, 2))
+    (root / "tests" / "methods.toml").write_text(methods)
+    errors = 'torch = "2.0"\n["1.1"]\nnumbers = 1200\nrelative = [3e-12, 1e-9]\n["1.2"]\nnumbers = 0\n'
+    (root / "tests" / "errors.toml").write_text(errors)
+    (root / "companion").mkdir()
+    (root / "companion" / "__init__.py").touch()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, root)
     (root / "book" / "chapters" / "01-a.md").write_text(f"{FORMULA}\n\n{WIDE}\n")
     widget = Scale()
     picture = io.BytesIO()
@@ -359,13 +400,22 @@ def test_a_formula_shows_its_number_once_and_its_tests(small: Path) -> None:
     text = (small / "ko" / "01-a.html").read_text()
     assert "\\tag" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     page = Page(small / "ko" / "01-a.html")
-    url, branch = notebooks.repository()
-    first, many, rest = page.having("formula-check")
-    assert first["href"] == f"{url}/blob/{branch}/tests/test_few.py#L4"
-    assert "(1.1)" in first["title"]
-    assert "test_one" in first["title"]
-    assert many["href"].endswith("tests/test_many.py#L4")
-    assert rest["href"] == "equations.html#eq-1-2"
+    first, second = page.having("formula-check")
+    assert (first["href"], second["href"]) == ("equations.html#eq-1-1", "equations.html#eq-1-2")
+    assert first["aria-label"] == "식 (1.1) 확인"
+
+
+def test_the_list_says_method_and_error_and_links_every_test(small: Path) -> None:
+    page = Page(small / "en" / "equations.html")
+    said = " ".join(page.words)
+    assert "A sum 1." in said
+    assert (
+        "1,200 numbers compared. The relative difference closest to its tolerance is 3·10⁻¹²; 10⁻⁹ is allowed." in said
+    )
+    assert "The test asserts inequalities" in said
+    names = [given["href"] for given in page.having("check-name")]
+    assert names == ["test_few.html#L-4", *(f"test_many.html#L-{line}" for line in (4, 8, 12, 16, 20))]
+    assert "<code>합</code>이다" in (small / "ko" / "equations.html").read_text()
 
 
 def test_a_caption_can_be_referred_to(small: Path) -> None:
@@ -567,6 +617,63 @@ def test_a_widget_starts_when_it_comes_near_or_before_printing(small_server: str
         assert page.locator(".widget output").count() == 0
         page.evaluate(start)
         page.wait_for_selector(".widget output")
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_check_opens_in_the_page_and_closes_by_escape(small: Path, small_server: str, visit, served: bool) -> None:
+    page = visit(f"{small_server if served else small.as_uri()}/en/01-a.html")
+    mark = page.locator("#eq-1-2 .formula-check")
+    box = mark.bounding_box()
+    assert min(box["width"], box["height"]) >= 24
+    mark.press("Enter")
+    dialog = page.get_by_role("dialog", name="Check of formula (1.2)")
+    dialog.wait_for()
+    assert "A sum 2." in dialog.inner_text()
+    assert dialog.inner_text().count("@pytest.mark.equation") == 5
+    assert dialog.locator(".highlight .k").first.inner_text() == "def"
+    page.keyboard.press("Escape")
+    assert dialog.count() == 0
+    assert mark.evaluate("mark => mark === document.activeElement")
+    mark.click()
+    dialog.get_by_role("button", name="Close").click()
+    assert dialog.count() == 0
+
+
+def test_without_javascript_a_check_leads_to_its_entry_and_to_the_test(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/01-a.html", java_script_enabled=False)
+    page.click("#eq-1-1 .formula-check")
+    page.wait_for_url("**/en/equations.html#eq-1-1")
+    assert not page.locator(".formula-filter").is_visible()
+    page.click("details.check-source summary >> nth=0")
+    page.click("text=test_one")
+    page.wait_for_url("**/en/test_few.html#L-4")
+    assert page.locator("#L-4").inner_text().strip() == "def test_one():"
+
+
+def test_the_list_of_formulas_can_be_filtered_and_opens_sources(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/equations.html", width=375)
+    assert page.inner_text(".formula-filter output") == "2 / 2"
+    page.fill(".formula-filter input", "SUM 2")
+    assert page.inner_text(".formula-filter output") == "1 / 2"
+    assert not page.locator("#eq-1-1").is_visible()
+    page.click("details.check-source:visible summary")
+    page.wait_for_selector("details.check-source[open] .highlight")
+    assert page.locator("details.check-source[open] .highlight").count() == 5
+    page.fill(".formula-filter input", "nowhere")
+    assert not page.locator("#chapter-01-a").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.faults == []
+
+
+def test_the_colab_button_says_how_without_a_repository(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/01-a.html")
+    page.click(".colab-button")
+    page.wait_for_selector("#colab-steps:popover-open")
+    with page.expect_download() as download:
+        page.click("#colab-steps >> text=package")
+    assert download.value.suggested_filename == "companion-0.1.0-py3-none-any.whl"
+    page.keyboard.press("Escape")
+    assert not page.locator("#colab-steps").is_visible()
 
 
 def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:

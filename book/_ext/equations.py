@@ -2,11 +2,12 @@ r"""The book's numbered formulas and the tests that check them.
 
 A chapter numbers a displayed formula with `\tag{c.n}`; a test that checks it numerically carries
 `@pytest.mark.equation("c.n")`. This module finds both (`tests/test_equations.py` holds them to each other) and is the
-Sphinx extension that turns a tag into an anchor with a link to its tests, "(c.n)" in the prose into a link to the
-formula, and the page `equations` into the index of all of them.
+Sphinx extension that turns a tag into an anchor with a ✓, which leads to what `proof.py` shows of its tests, "(c.n)" in
+the prose into a link to the formula, and the page `equations` into the index of all of them.
 
 `tests/equations.toml` holds a digest of each formula's TeX, so that a changed formula fails until somebody has looked
-at its tests and run this module (`make digests`).
+at its tests and run this module (`make digests`). `tests/methods.toml` says of each formula, in a sentence of either
+language, how its tests check it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
-from references import link, markdown
+from references import link
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
@@ -32,9 +33,11 @@ REFERENCE = re.compile(r"\((\d+\.\d+)\)")
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S", re.DOTALL)
 SPACES = {r"\quad", r"\qquad", r"\,", r"\:", r"\;", r"\!", "\\ ", "\\\n", "~"}
 DIGESTS = "equations.toml"
+METHODS = "methods.toml"
+LANGUAGES = ("ko", "en")
+ERRORS = "errors.toml"
 INDEX = "equations"
-SHOWN = 3
-LABEL = {"ko": "식 ({number})의 테스트: {name}", "en": "Test of ({number}): {name}"}
+LABEL = {"ko": "식 ({}) 확인", "en": "Check of formula ({})"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Formula:
 
 @dataclass(frozen=True)
 class Check:
-    """A test marked as the check of a formula; `path` is relative to the repository."""
+    """A test that is marked as the check of a formula: lines `first` to `last` of `path` in the repository."""
 
     number: str
     name: str
     path: str
     line: int
+    first: int
+    last: int
 
 
 def formulas(chapters: Path) -> list[Formula]:
@@ -94,8 +99,10 @@ def checks(tests: Path) -> list[Check]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.equation":
             for argument in node.args:
                 if isinstance(argument, ast.Constant):
-                    place, name = (owner.lineno, owner.name) if owner else (node.lineno, path.stem)
-                    found.append(Check(argument.value, name, f"{tests.name}/{path.relative_to(tests)}", place))
+                    whole, name = (owner, owner.name) if owner else (node, path.stem)
+                    first = owner.decorator_list[0].lineno if owner else node.lineno
+                    place = f"{tests.name}/{path.relative_to(tests)}", whole.lineno, first, whole.end_lineno
+                    found.append(Check(argument.value, name, *place))
         for child in ast.iter_child_nodes(node):
             visit(child, owner, path)
 
@@ -145,7 +152,7 @@ def problems(chapters: Path, tests: Path) -> list[str]:
     for check in checked:
         if check.number not in numbers:
             found.append(f"{check.path}:{check.line}: {check.name} checks ({check.number}), which no chapter has")
-    digests = tomllib.loads((tests / DIGESTS).read_text(encoding="utf-8"))
+    digests = table(tests / DIGESTS)
     for formula in listed:
         looks = " and ".join(f"{check.path}::{check.name}" for check in checked if check.number == formula.number)
         if digests.get(formula.number) != formula.digest:
@@ -153,6 +160,15 @@ def problems(chapters: Path, tests: Path) -> list[str]:
             found.append(f"({formula.number}) {what}: look at {looks or 'its test'}, then run `make digests`")
     for number in sorted(digests.keys() - set(numbers)):
         found.append(f"{tests.name}/{DIGESTS}: no chapter has ({number}): run `make digests`")
+    methods = table(tests / METHODS)
+    for number in numbers:
+        for lang in LANGUAGES:
+            if not methods.get(number, {}).get(lang):
+                found.append(
+                    f'({number}) has no sentence on its check: give ["{number}"] {lang} = "…" in {tests.name}/{METHODS}'
+                )
+    for number in sorted(methods.keys() - set(numbers)):
+        found.append(f"{tests.name}/{METHODS}: no chapter has ({number})")
     chapters_with_formulas = {number.split(".")[0] for number in numbers}
     for number, name, line in references(chapters):
         if number not in numbers and number.split(".")[0] in chapters_with_formulas:
@@ -167,6 +183,11 @@ def write_digests(chapters: Path, tests: Path) -> None:
     (tests / DIGESTS).write_text(text, encoding="utf-8", newline="\n")
 
 
+def table(path: Path) -> dict:
+    """What a TOML file holds."""
+    return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+
+
 def _without_code(text: str) -> str:
     """The text with its code cells, fenced blocks and code spans blanked, line by line as long as before."""
     text = _blank(r"(?ms)^(```+)[^\n]*\n.*?^\1[ \t]*$", text)
@@ -178,17 +199,12 @@ def _blank(pattern: str, text: str) -> str:
 
 
 @lru_cache(1)
-def _registry(root: Path) -> tuple[dict[str, Formula], dict[str, list[Check]]]:
+def registry(root: Path) -> tuple[dict[str, Formula], dict[str, list[Check]]]:
+    """All formulas, and the tests of each, by number."""
     by_number = defaultdict(list)
     for check in checks(root / "tests"):
         by_number[check.number].append(check)
     return {formula.number: formula for formula in formulas(root / "book" / "chapters")}, by_number
-
-
-def _title(folder: Path, chapter: str) -> str:
-    """The edition's title of a chapter."""
-    heading = re.search(r"(?m)^# (.+)$", markdown(folder, chapter))
-    return heading[1] if heading else chapter
 
 
 class formula(nodes.General, nodes.Element):
@@ -199,76 +215,35 @@ class aside(nodes.General, nodes.TextElement):
     """Number and checks of a formula."""
 
 
+def numbered(item: Formula, target: str, *beside: nodes.Node) -> formula:
+    """The formula at its anchor, and beside it what is given and its number, which leads to `target`."""
+    place = aside("", "", *beside)
+    place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
+    return formula("", nodes.math_block(item.tex, item.tex), place, ids=[item.anchor])
+
+
 class LinkEquations(SphinxTransform):
     default_priority = 400
 
     def apply(self) -> None:
-        self.root = Path(self.env.srcdir).parent.parent
-        self.known, self.tests = _registry(self.root)
+        self.known, _ = registry(Path(self.env.srcdir).parent.parent)
         for block in list(self.document.findall(nodes.math_block)):
             self.number(block)
         link(self.document, REFERENCE, self.place, "formula-link")
-        if self.env.docname == INDEX:
-            self.index()
 
     def number(self, block: nodes.math_block) -> None:
         tag = TAG.search(block.astext())
         item = self.known.get(tag[1]) if tag else None
         if item is None:
             return
-        place = formula(ids=[item.anchor])
-        block.replace_self(place)
-        place += self.displayed(TAG.sub("", block.astext()).strip())
-        place += self.beside(item, f"#{item.anchor}")
-
-    def displayed(self, tex: str) -> nodes.math_block:
-        return nodes.math_block(tex, tex, nowrap=False, number=None, label=None, docname=self.env.docname)
-
-    def beside(self, item: Formula, target: str) -> aside:
-        place = aside()
-        tests = self.tests[item.number] if self.env.docname != INDEX else []
-        for test in tests if len(tests) <= SHOWN else tests[:1]:
-            place += self.mark(test)
-        if len(tests) > SHOWN:
-            more = f"+{len(tests) - 1}"
-            place += nodes.reference("", more, refuri=f"{INDEX}.html#{item.anchor}", classes=["formula-check"])
-        place += nodes.reference("", f"({item.number})", refuri=target, internal=True, classes=["formula-number"])
-        return place
-
-    def mark(self, test: Check, text: str = "✓") -> nodes.reference:
-        label = LABEL[self.config.language].format(number=test.number, name=test.name)
-        link = nodes.reference("", text, refuri=self.source(test), classes=["formula-check"])
-        link["reftitle"] = label
-        return link
-
-    def source(self, test: Check) -> str:
-        theme = self.config.html_theme_options
-        return f"{theme['repository_url']}/blob/{theme['repository_branch']}/{test.path}#L{test.line}"
+        label = LABEL[self.config.language].format(item.number)
+        given = f'data-chapter="{item.chapter}" data-number="{item.number}" aria-label="{label}" title="{label}"'
+        check = f'<a class="formula-check" href="{INDEX}.html#{item.anchor}" {given}>✓</a>'
+        block.replace_self(numbered(item, f"#{item.anchor}", nodes.raw("", check, format="html")))
 
     def place(self, number: str) -> tuple[str, str] | None:
         item = self.known.get(number)
         return (item.chapter, item.anchor) if item else None
-
-    def index(self) -> None:
-        by_chapter = defaultdict(list)
-        for item in self.known.values():
-            by_chapter[item.chapter].append(item)
-        page = next(iter(self.document.findall(nodes.section)))
-        for chapter, items in by_chapter.items():
-            part = nodes.section(ids=[f"chapter-{chapter}"])
-            part += nodes.title("", _title(Path(self.env.srcdir), chapter))
-            for item in items:
-                place = formula(ids=[item.anchor], classes=["formula-entry"])
-                place += self.displayed(item.tex)
-                place += self.beside(item, f"{chapter}.html#{item.anchor}")
-                part += place
-                names = nodes.bullet_list(classes=["formula-tests"])
-                for test in self.tests[item.number]:
-                    link = nodes.reference("", "", nodes.literal("", test.name), refuri=self.source(test))
-                    names += nodes.list_item("", nodes.paragraph("", "", link))
-                if names.children:
-                    part += names
-            page += part
 
 
 def visit_formula(self: HTMLTranslator, node: nodes.Element) -> None:

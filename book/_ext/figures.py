@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from docutils import nodes
-from references import UNTOUCHED, link
+from references import UNTOUCHED, link, permalink
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 NUMBER = re.compile(r"(?:그림|[Ff]igure) (\d+\.\d+)")
+ADDRESS = {"ko": "이 그림의 주소", "en": "Link to this figure"}
 
 
 @lru_cache(2)
@@ -39,6 +40,7 @@ class Captions(SphinxTransform):
             number = NUMBER.fullmatch(first.astext().rstrip(".")) if isinstance(first, nodes.strong) else None
             if number:
                 paragraph["ids"].append(anchor(number[1]))
+                paragraph += permalink(anchor(number[1]), ADDRESS[self.config.language])
                 paragraph["classes"].append("figure-caption")
         for output in self.document.findall(nodes.container):
             if "cell_output" in output["classes"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
+from references import permalink
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
@@ -17,6 +18,7 @@ from sphinx.writers.html import HTMLTranslator
 HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
+WHEEL = "companion-{}-py3-none-any.whl"
 #: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
 HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
 SCREENS = "narrow", "phone", "desk"
@@ -26,6 +28,11 @@ TEXTS = {
         "name": "한국어",
         "switch": "한국어로 읽기",
         "colab": "Colab에서 실행",
+        "colab_how": "이 페이지를 Colab에서 실행하는 방법",
+        "colab_steps": '<a href="{notebook}" download>노트북</a>과 <a href="{wheel}" download>패키지</a>를 내려받아, '
+        '노트북은 <a href="https://colab.research.google.com/" rel="noopener">Colab</a>의 ‘업로드’에서 열고 '
+        "패키지는 그 왼쪽의 ‘파일’에 올린 뒤 셀을 차례로 실행한다.",
+        "callout": "이 상자의 주소",
         "download": "노트북 내려받기",
         "menu": "차례",
         "on_page": "이 페이지의 내용",
@@ -42,6 +49,12 @@ TEXTS = {
         "name": "English",
         "switch": "Read in English",
         "colab": "Run on Colab",
+        "colab_how": "How to run this page on Colab",
+        "colab_steps": 'Download the <a href="{notebook}" download>notebook</a> and the '
+        '<a href="{wheel}" download>package</a>, open the notebook under “Upload” on '
+        '<a href="https://colab.research.google.com/" rel="noopener">Colab</a>, put the package into “Files” '
+        "at its left, and run the cells in order.",
+        "callout": "Link to this box",
         "download": "Download the notebook",
         "menu": "Contents",
         "on_page": "On this page",
@@ -69,11 +82,12 @@ CALLOUTS = {
 
 
 class CallOuts(SphinxTransform):
-    """Blockquotes that start with a bold **Correction.**, **Caution.**, … become admonitions."""
+    """Blockquotes that start with a bold **Correction.**, **Caution.**, … become admonitions, mistakes with an id."""
 
     default_priority = 300
 
     def apply(self) -> None:
+        mistakes = 0
         for quote in list(self.document.findall(nodes.block_quote)):
             first = quote.next_node(nodes.paragraph)
             words = [node for node in first.children if node.astext()] if first is not None else []
@@ -86,7 +100,12 @@ class CallOuts(SphinxTransform):
             first.children = words[1:]
             if len(words) > 1 and isinstance(words[1], nodes.Text):
                 first.replace(words[1], nodes.Text(words[1].lstrip()))
-            admonition = nodes.admonition("", nodes.title("", title), classes=["callout", f"callout-{kind}"])
+            heading = nodes.title("", title)
+            admonition = nodes.admonition("", heading, classes=["callout", f"callout-{kind}"])
+            if kind == "mistake":
+                mistakes += 1
+                heading += permalink(f"mistake-{mistakes}", TEXTS[self.config.language]["callout"])
+                admonition["ids"].append(f"mistake-{mistakes}")
             admonition += quote.children if len(words) > 1 else quote.children[1:]
             quote.replace_self(admonition)
 
@@ -184,10 +203,15 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
     }
     if source.exists():
+        notebook = context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
         owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
-        path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
-        context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
-        context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
+        if "_" in owner_and_name.split("/")[0]:  # the placeholder, which GitHub lets nobody register
+            version = theme["repository_branch"].removeprefix("v")
+            steps = TEXTS[lang]["colab_steps"]
+            context["frame"]["colab_steps"] = steps.format(notebook=notebook, wheel=f"../{WHEEL.format(version)}")
+        else:
+            path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
+            context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
 
 
 def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:

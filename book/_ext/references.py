@@ -47,3 +47,8 @@ def link(
                 end = match.end()
         if parts:
             text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
+def permalink(anchor: str, title: str) -> nodes.raw:
+    """What a heading has on the site, for other places: a # that leads to the place itself."""
+    return nodes.raw("", f'<a class="headerlink" href="#{anchor}" title="{title}">#</a>', format="html")
