@@ -73,7 +73,7 @@ const CHOICES = {
   steps: [1, 2, 3, 5, 10, 20, 50],
   time: Array.from({ length: 21 }, (_, i) => i / 20),
 };
-const DEFAULTS = {
+export const DEFAULTS = {
   components: 8, beta: 1, loss: "relativistic", at: "both", momentum: 0, predict: "velocity", sampler: "heun", steps: 10, time: 0.3,
 };
 const OF_FAMILY = { mixture: ["components"], vae: ["beta"], gan: ["loss", "at", "momentum"], diffusion: ["predict", "sampler", "steps", "time"] };
@@ -540,7 +540,7 @@ function buildPlayground(model, root, signal) {
   return draw;
 }
 
-const LEARNING_RATE = 4e-3;
+export const LEARNING_RATE = 4e-3;
 
 /** A density in blue, or where D says real in blue and fake in vermilion; of a GAN and others alike, nothing at a half. */
 function shade(context, { density, real }, side, colour) {
