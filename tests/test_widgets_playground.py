@@ -453,8 +453,8 @@ def test_diffusion_parts_two_far_groups(families) -> None:
 
 
 def test_the_gan_of_the_experiment_collapses_and_the_recommended_one_covers_the_ring(families) -> None:
-    *_, collapsed = families("gan", "ring", 400, loss="minimax", at="none", momentum=0.9)
-    *_, samples = families("gan", "ring", 200)
+    *_, collapsed = families("gan", "ring", 200, loss="minimax", at="none", momentum=0.9)
+    *_, samples = families("gan", "ring", 150)
     assert mode_score(collapsed, ring_modes(), 0.08).captured <= 4
     assert mode_score(samples, ring_modes(), 0.08).captured == 8
 
@@ -676,3 +676,15 @@ def test_it_is_light(widget) -> None:
     state = widget.get_state()
     text = json.dumps({name: state[name] for name in ("_esm", "train", "worker")})
     assert len(gzip.compress(text.encode())) < 40_000
+
+
+def test_the_page_weighs_at_most_400_kilobytes(server, browser) -> None:
+    """Everything that it requests, compressed; and it requests nothing from elsewhere."""
+    page, answers = browser.new_page(), []
+    page.on("response", answers.append)
+    page.goto(f"{server}/en/playground.html")
+    page.wait_for_function("() => [...document.querySelectorAll('div')].some((one) => one.dataset.diffusionStep)")
+    answers = [answer for answer in answers if not answer.url.startswith(("blob:", "data:"))]
+    assert all(answer.url.startswith(server) for answer in answers)
+    assert sum(len(gzip.compress(answer.body())) for answer in answers) <= 400_000
+    page.close()
