@@ -681,7 +681,7 @@ def test_it_is_light(widget) -> None:
 def test_the_page_weighs_at_most_400_kilobytes(server, browser) -> None:
     """Everything that it requests, compressed; and it requests nothing from elsewhere."""
     page, answers = browser.new_page(), []
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))
     page.goto(f"{server}/en/playground.html")
     page.wait_for_function("() => [...document.querySelectorAll('div')].some((one) => one.dataset.diffusionStep)")
     answers = [answer for answer in answers if not answer.url.startswith(("blob:", "data:"))]
