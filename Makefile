@@ -6,7 +6,7 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
@@ -37,6 +37,9 @@ notebooks: $(VENV)/test  ## execute the chapters that changed and derive both ed
 
 evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
 	$(BIN)/python book/evidence.py $(CHAPTER)
+
+writer: $(VENV)/test  ## train the network that writes names on the first page (half an hour)
+	$(BIN)/python book/writer.py
 
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail
 	$(BIN)/python book/_ext/equations.py

@@ -108,7 +108,7 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
             raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
         lighten(site)
         _build_wheel(root, site)
-        _write_root(site, " · ".join(config["title"] for config in settings(root).values()))
+        _write_root(site, root)
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)
     return target
@@ -137,11 +137,18 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _write_root(site: Path, title: str) -> None:
-    """What both editions share: the page that picks the language and the page of lost readers."""
+def _write_root(site: Path, root: Path) -> None:
+    """What both editions share: the page that picks the language, that of lost readers, what robots read."""
+    sys.path.insert(0, str(EXTENSIONS))
+    import head
+
+    editions = settings(root)
+    base = editions["en"]["sphinx"]["config"]["site_url"]
+    title = " · ".join(config["title"] for config in editions.values())
     for page in (EXTENSIONS / "root").iterdir():
-        text = page.read_text(encoding="utf-8").replace("{title}", title)
+        text = page.read_text(encoding="utf-8").replace("{title}", title).replace("{base}", base or "/")
         (site / page.name).write_text(text, encoding="utf-8", newline="\n")
+    head.write_root_files(site, base, {lang: root / "book" / lang for lang in editions}, pages("en", root))
     (site / ".nojekyll").touch()
 
 

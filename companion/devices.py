@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from companion.parallel import draw_rows
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -81,9 +83,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise of the type and on the device of `like`, wherever the generator is."""
-    device = generator.device if generator else like.device
-    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+    """Standard normal noise of the type and on the device of `like`, wherever the generator is; see `draw_rows`."""
+
+    def draw(n: int, generator: torch.Generator | None) -> Tensor:
+        device = generator.device if generator else like.device
+        return torch.randn((n, *shape[1:]), dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+    return draw_rows(draw, shape[0], like.device, generator)
 
 
 def evaluation(method: Callable) -> Callable:

@@ -27,6 +27,7 @@ from companion.checks import check_int, check_labels, check_number, check_tensor
 from companion.devices import evaluating, evaluation, randn
 from companion.likelihoods import GreyLevels, Levels, normal
 from companion.nets import run
+from companion.parallel import draw_rows
 
 #: log SNR at t = 1 of `Linear` and `Cosine`, up to 5e-5; for a schedule that leaves less of the data, the bound's last.
 _LAST = -10.05
@@ -567,9 +568,8 @@ class Diffusion(nn.Module):
             labels: integers, shape (n, k). In each row a random number of them are hidden from the network.
         """
         check_rows(self, x, labels, values=False)
-        n, like = len(x), {"dtype": x.dtype, "device": x.device}
-        u = (torch.randperm(n, device=x.device) + 1 - torch.rand(n, **like)) / n
-        eps = torch.randn_like(x)
+        u = draw_rows(functools.partial(_stratified, like=x), len(x), x.device)
+        eps = randn(x.shape, x)
         if labels is not None:
             labels = _hide(labels, x)
         if self.weighting == "elbo":
@@ -901,11 +901,21 @@ def _column(t: Tensor | float, x: Tensor) -> Tensor:
     return column.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def _stratified(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """n numbers in random order, one from each n-th of the interval from 0 to 1."""
+    source = {"device": like.device, "generator": generator}
+    return (torch.randperm(n, **source) + 1 - torch.rand(n, dtype=like.dtype, **source)) / n
+
+
 def _hide(labels: Tensor, x: Tensor) -> Tensor:
     """The labels, of which in each row a share is replaced by −1 that is itself drawn at random."""
     labels = torch.as_tensor(labels, device=x.device).long()
-    hidden = torch.rand(labels.shape, device=x.device) < torch.rand(len(x), 1, device=x.device)
-    return labels.masked_fill(hidden, -1)
+
+    def draw(n: int, generator: torch.Generator | None) -> Tensor:
+        source = {"device": x.device, "generator": generator}
+        return torch.rand(n, labels.shape[1], **source) < torch.rand(n, 1, **source)
+
+    return labels.masked_fill(draw_rows(draw, len(x), x.device), -1)
 
 
 def _wrong_shape(name: str, x: Tensor, event_shape: torch.Size) -> str:

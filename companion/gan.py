@@ -27,6 +27,7 @@ from companion.checks import (
 )
 from companion.devices import evaluating, randn
 from companion.nets import run
+from companion.parallel import draw_rows
 from companion.training import Objective
 
 # --- losses, as functions of the logits of real and generated samples ------------------------------------------------
@@ -77,7 +78,11 @@ def gradient_norm(logits: Tensor, x: Tensor) -> Tensor:
 def random_interpolates(x: Tensor, x_fake: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """εx + (1 − ε)G(z) with one ε ~ U(0, 1) for each sample, (4.19), shape (n, …)."""
     ones = [1] * (x.ndim - 1)
-    eps = x.new_empty(len(x), *ones).uniform_(generator=generator)
+
+    def draw(n: int, generator: torch.Generator | None) -> Tensor:
+        return x.new_empty(n, *ones).uniform_(generator=generator)
+
+    eps = draw_rows(draw, len(x), x.device, generator)
     return eps * x + (1 - eps) * x_fake
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Binomial
+from torch.nn.functional import one_hot
 
-from companion.checks import check_tensor
-from companion.data import Hangul
+from companion.checks import check_int, check_labels, check_tensor
+from companion.data import CHOSEONG, JONGSEONG, JUNGSEONG, Hangul
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 #: Entries of the largest distance table that is held at once (64 MB in float32).
 _TABLE = 2**24
+#: How many letters there are in each place of a syllable.
+LETTERS = (len(CHOSEONG), len(JUNGSEONG), len(JONGSEONG))
 
 
 # --- Hangul ----------------------------------------------------------------------------------------------------------
@@ -70,13 +83,24 @@ class HangulScore:
 
     Attributes:
         legible: share of the samples that are legible.
-        distinct: number of different syllables among the legible samples.
+        distinct: number of different syllables among the n legible samples.
         held_out: share of held-out syllables among the legible samples; NaN if there are none.
+        held_out_error: its standard error, √(p(1 − p)/(n + 3)) with p = (h + 1)/(n + 2) for h held-out ones: the
+            deviation of the share's posterior, Beta(h + 1, n − h + 1), which is not 0 where h is.
+        repeats: how often two legible samples show the same syllable, in units of how often two even draws from all N
+            do, N Σ p²: 1 for even draws, N/m for m syllables alike. Without bias: equal pairs are counted, as in Arora
+            & Zhang, "Do GANs Actually Learn the Distribution?" (2017). NaN if fewer than two samples are legible.
+        letters: how unevenly the letters occur, Σ KL(letters ‖ even) over the three places, in nats; its bias of
+            (letters that occur − 1)/2n in each place is taken off (Miller 1955), so that it can come out negative. NaN
+            if nothing is legible.
     """
 
     legible: float
     distinct: int
     held_out: float
+    held_out_error: float
+    repeats: float
+    letters: float
 
 
 def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore:
@@ -94,12 +118,77 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
         ValueError: if x is empty or has another number of entries than the images of `data`.
     """
     index, distance = nearest_syllable(x, data.x)
-    legible = index[distance < factor * legible_radius(data.x.to(x), index)]
+    legible = index[distance < factor * legible_radius(data.x.to(x), index)].cpu()
+    n, count = len(legible), legible.bincount(minlength=len(data.x)).double()
+    held_out = count[data.held_out].sum().item()
+    p = (held_out + 1) / (n + 2)
+    pairs = (count * (count - 1)).sum().item()
     return HangulScore(
-        legible=len(legible) / len(x),
-        distinct=len(legible.unique()),
-        held_out=torch.isin(legible, data.held_out.to(x.device)).double().mean().item(),
+        legible=n / len(x),
+        distinct=int((count > 0).sum()),
+        held_out=held_out / n if n else math.nan,
+        held_out_error=math.sqrt(p * (1 - p) / (n + 3)),
+        repeats=len(count) * pairs / (n * (n - 1)) if n > 1 else math.nan,
+        letters=sum(map(_unevenness, data.labels[legible].T, LETTERS)) if n else math.nan,
     )
+
+
+def _unevenness(letters: Tensor, kinds: int) -> float:
+    """KL(letters ‖ even) in nats, without the part that chance adds."""
+    p = letters.bincount(minlength=kinds).double() / len(letters)
+    kl = math.log(kinds) + torch.special.xlogy(p, p).sum().item()
+    return kl - ((p > 0).sum().item() - 1) / (2 * len(letters))
+
+
+def letters_right(x: Tensor, labels: Tensor, data: Hangul) -> Tensor:
+    """Whether the syllable nearest to each sample has the letters that were asked for, shape (n, 3).
+
+    Args:
+        x: samples, shape (n, d) or (n, …), on the scale of `data.x`.
+        labels: initial, vowel and final asked for, integers, shape (n, 3), (1, 3) or (3,); −1, any letter, is right.
+        data: all syllables.
+
+    Raises:
+        TypeError: if x is no tensor of float32 or float64, or labels are no integers.
+        ValueError: if x or labels have another shape, or there is no such letter.
+    """
+    index, _ = nearest_syllable(x, data.x)
+    labels = check_labels(labels, len(x), LETTERS, wait=True).to(x.device)
+    return (data.labels.to(x.device)[index] == labels) | (labels == -1)
+
+
+def letter_features(x: Tensor, data: Hangul) -> Tensor:
+    """Which letters a sample shows, φ(x) = Σₙ rₙ(x) φₙ, shape (n, 68): a feature space without trained weights.
+
+    φₙ marks the letters of syllable n by ones: 19 + 21 + 28 entries, three of them 1. The weight rₙ(x) ∝ exp(−8|x −
+    xₙ|²/s²), where s is the median distance of an image to the nearest other; "none" has the weight of a syllable at
+    distance 2s. So φ is the exact posterior of each letter given x if x is a syllable plus noise of deviation s/4 in
+    each pixel, or none: near a syllable φ marks its letters, farther than about 2s from all it is 0.
+
+    Args:
+        x: samples, shape (n, d) or (n, …), on the scale of `data.x`.
+        data: all syllables.
+
+    Raises:
+        TypeError: if x is no tensor of float32 or float64.
+        ValueError: if x is empty or has another number of entries than the images of `data`.
+    """
+    x = _rows("x", x, data.x.shape[1])
+    images = data.x.to(x)
+    letters = torch.cat([one_hot(place, kinds) for place, kinds in zip(data.labels.T, LETTERS, strict=True)], 1).to(x)
+    half_norm, sharpness = images.square().sum(1) / 2, 16 / _spacing(data) ** 2
+    features = []
+    for rows in x.split(max(1, _TABLE // len(images))):
+        score = sharpness * (rows @ images.T - half_norm)
+        none = sharpness * rows.square().sum(1, keepdim=True) / 2 - 32
+        features.append(torch.cat([score, none], 1).softmax(1)[:, :-1] @ letters)
+    return torch.cat(features)
+
+
+@functools.lru_cache(maxsize=2)
+def _spacing(data: Hangul) -> float:
+    """The median distance of an image to the nearest other."""
+    return 2 * math.sqrt(data.x.shape[1]) * legible_radius(data.x).median().item()
 
 
 # --- mixtures in the plane -------------------------------------------------------------------------------------------
@@ -190,8 +279,7 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
         bandwidths = tuple(median * 2.0**-i for i in range(4))
 
     def total(a: Tensor, b: Tensor) -> Tensor:
-        rows = max(1, _TABLE // len(b))
-        squares = (torch.cdist(part, b, compute_mode="donot_use_mm_for_euclid_dist").square() for part in a.split(rows))
+        squares = (table.square() for table in _distances(a, b))
         kernels = (sum((square / (-2 * h * h)).exp().sum() for h in bandwidths) for square in squares)
         return sum(kernels) / len(bandwidths)
 
@@ -200,11 +288,105 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
     return (same_x + same_y - 2 * total(x, y) / (n * m)).item()
 
 
+def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> tuple[float, float]:
+    """Share of x that lies where y is, (6.3), and share of y that lies where x is, (6.4): improved precision, recall.
+
+    Where a set is: in the union of balls around its points, each of which reaches to the point's k-th nearest
+    neighbour in the set. Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models"
+    (2019).
+
+    Args:
+        x: samples, shape (n, …), n > k.
+        y: data, shape (m, …), m > k, with equally many entries each; the shares compare only at equal n and m.
+        k: which neighbour a ball reaches to.
+
+    Raises:
+        TypeError: if one is no tensor of float32 or float64, or k no integer.
+        ValueError: if one set has no k-th neighbours, k is less than 1, or the shapes disagree.
+    """
+    x, y = _pair(x, y, "to have neighbours", least=check_int("k", k) + 1)
+
+    def inside(points: Tensor, centres: Tensor) -> float:
+        radius = torch.cat([table.kthvalue(k + 1, dim=1).values for table in _distances(centres, centres)])
+        covered = [(table <= radius).any(dim=1) for table in _distances(points, centres)]
+        return torch.cat(covered).double().mean().item()
+
+    x, y = x.double(), y.double()
+    return inside(x, y), inside(y, x)
+
+
+@dataclass(frozen=True)
+class ClassifierTest:
+    """What `classifier_test` finds.
+
+    Attributes:
+        accuracy: share of the samples not trained on that the classifier assigns to the right set.
+        error: its standard error, √(a(1 − a)/m) for m such samples.
+        p_value: how probable at least this accuracy is where both sets are draws from one distribution; at most this.
+    """
+
+    accuracy: float
+    error: float
+    p_value: float
+
+
+def classifier_test(
+    x: Tensor, y: Tensor, classifier: ClassifierMixin | None = None, *, seed: int = 0
+) -> ClassifierTest:
+    """Can a classifier tell x from y? Its accuracy, (6.6), on samples that it was not trained on.
+
+    It is trained on half of each set. Where both are draws from one distribution, the number of right answers among the
+    other m has at most the spread of m tosses of a coin: deviation ½/√m around ½ in the accuracy. Lopez-Paz & Oquab,
+    "Revisiting Classifier Two-Sample Tests" (2017).
+
+    Args:
+        x, y: samples, shapes (n, …) with equally many entries each, n ≥ 4. The larger set is cut to the smaller.
+        classifier: any of scikit-learn's; by default an MLP with one layer of 64.
+        seed: which half is trained on, and the start of the default classifier.
+
+    Raises:
+        TypeError: if one is no tensor of float32 or float64.
+        ValueError: if one set has fewer than four samples, or the shapes disagree.
+    """
+    from sklearn.exceptions import ConvergenceWarning  # here, because it takes as long to import as torch
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = _pair(x, y, "to be halved", least=4)
+    n = min(len(x), len(y))
+    generator = torch.Generator().manual_seed(seed)
+    known, new = zip(
+        *(samples.cpu()[torch.randperm(len(samples), generator=generator)[:n]].tensor_split(2) for samples in (x, y)),
+        strict=True,
+    )
+    classifier = classifier or MLPClassifier((64,), random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier.fit(torch.cat(known).numpy(), np.repeat([0, 1], len(known[0])))
+    right = classifier.predict(torch.cat(new).numpy()) == np.repeat([0, 1], len(new[0]))
+    m, accuracy = len(right), right.mean().item()
+    tail = Binomial(m, torch.tensor(0.5).double()).log_prob(torch.arange(right.sum(), m + 1)).logsumexp(0).exp()
+    return ClassifierTest(accuracy, math.sqrt(accuracy * (1 - accuracy) / m), min(tail.item(), 1.0))
+
+
+# --- several runs ----------------------------------------------------------------------------------------------------
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of m independent runs and its standard error, √(Σ(vᵢ − v̄)²/(m(m − 1))), (6.8), which falls as 1/√m.
+
+    Raises:
+        ValueError: if there are fewer than two runs.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values must be those of at least two runs, got {len(values)}: one has no spread")
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+
+
 # --- Gaussians -------------------------------------------------------------------------------------------------------
 
 
 def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
-    """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), a squared length.
+    """Fréchet distance of two Gaussians, |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), (6.5), a squared length.
 
     Computed as min |Σ₁^½ − Σ₂^½U|² over orthogonal U, a sum of squares: nothing cancels, it is never negative and close
     to 0 for equal Gaussians, with singular covariances too (Dowson & Landau 1982).
@@ -220,7 +402,10 @@ def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of samples, shapes (n, …) and (m, …), n, m ≥ 2.
+    """Fréchet distance of the Gaussians fitted to two sets of samples, (6.5), shapes (n, …) and (m, …), n, m ≥ 2.
+
+    Give it features, such as `letter_features`: of pixels it sees no more than a Gaussian has, mean and covariance.
+    Expect it to come out positive for two sets of draws from one distribution too, by about 1/n; compare at equal n.
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
@@ -245,11 +430,17 @@ def _rows(name: str, x: Tensor, entries: int) -> Tensor:
     return check_tensor(name, check_tensor(name, x, ndim=None).flatten(1), columns=entries)
 
 
-def _pair(x: Tensor, y: Tensor, why: str) -> tuple[Tensor, Tensor]:
+def _pair(x: Tensor, y: Tensor, why: str, least: int = 2) -> tuple[Tensor, Tensor]:
     """Two sets of samples as rows of equally many entries."""
     y = check_tensor("y", y, ndim=None).flatten(1)
     x = _rows("x", x, y.shape[1])
     for name, samples in (("x", x), ("y", y)):
-        if len(samples) < 2:
-            raise ValueError(f"{name} must hold at least two samples {why}")
+        if len(samples) < least:
+            raise ValueError(f"{name} must hold at least {least} samples {why}, got {len(samples)}")
     return x, y
+
+
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """The distances of all rows of x from all rows of y, shape (some, m) at a time, exactly 0 for equal rows."""
+    for rows in x.split(max(1, _TABLE // len(y))):
+        yield torch.cdist(rows, y, compute_mode="donot_use_mm_for_euclid_dist")

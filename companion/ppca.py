@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from companion.checks import check_alike, check_int, check_tensor
 from companion.devices import randn
+from companion.parallel import join
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -265,16 +266,22 @@ class PPCA(nn.Module):
     def fit_stream(cls, batches: Iterable[Tensor], latent_dim: int) -> PPCA:
         """The closed-form fit of data that arrives in batches, shape (n_i, d) each, in memory O(d²).
 
+        Under torchrun each process gives batches of its own, at least one; they add up their `Moments`, and all come
+        back with the fit of all data.
+
         Raises:
             TypeError, ValueError: as `fit`, for each batch; ValueError also if batches differ in columns or device, or
                 have missing entries.
         """
-        moments = None
+        moments, group = None, join()
         for batch in batches:
             check_tensor("batch", batch)
             if moments is None:
                 _check_latent_dim(latent_dim, batch.shape[1])
                 moments, first = Moments(batch), batch[:1]
+                if group.size > 1:
+                    group.agree(columns=batch.shape[1], dtype=batch.dtype, latent_dim=latent_dim)
+                    group.copy([moments.shift])
             check_tensor("batch", batch, columns=first.shape[1])
             check_alike("batch", batch, first, "the first batch")
             if not moments.update(batch).total.isfinite().all():
@@ -282,6 +289,8 @@ class PPCA(nn.Module):
                 raise ValueError("batch has missing entries (NaN): impute them first, or use fit(x, method='em')")
         if moments is None:
             raise ValueError("batches is empty: give at least one batch")
+        if group.size > 1:
+            group.total(moments.total)
         mu, S = moments.mean, moments.covariance
         W, sigma2 = closed_form(S, latent_dim, len(mu))
         return cls._build(first, W, mu, sigma2, _floor(S.trace() / len(mu), mu, first.dtype), [], 0)

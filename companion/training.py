@@ -23,6 +23,7 @@ from tqdm import tqdm
 from companion.checkpoint import fingerprint, form, read, write
 from companion.checks import check_int, check_number
 from companion.devices import Precision, find_device, find_precision, global_generators
+from companion.parallel import Group, join, reseed, sharing
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -84,6 +85,13 @@ def fit(
     global generators is seeded here; the caller's generators stay as they are. Ctrl-C ends the training after the step
     under way, and the model keeps what it has learnt.
 
+    Under torchrun, `torchrun --nproc-per-node 2 script.py`, all processes call fit alike, with all of the data. Each
+    takes its share of every batch, and their gradients are averaged: for a loss that is a mean over rows the training
+    is that of one process, up to rounding. The noise of the book's losses is the same for any number of processes;
+    dropout, and losses that draw by themselves, have noise of their own in each. Batch norm in training sees its
+    process's rows, and the running statistics are those of process 0, as in DistributedDataParallel. Only process 0
+    writes and shows progress. On GPUs the processes heed Ctrl-C at every tenth step.
+
     Args:
         model: it comes back on the device and in the mode (training or evaluation) in which it was given. The book's
             models sample and give bounds in evaluation mode by themselves; call `model.eval()` before you use networks
@@ -92,8 +100,8 @@ def fit(
             the first step, to refuse data on a wrong scale.
         data: tensors with the same number of rows, such as x, or x and labels; a batch holds the same rows of each.
         steps: how often the players take their turns, all calls with one checkpoint together.
-        batch_size: rows in a batch. An epoch shows every row once, in an order that seed and epoch alone decide; its
-            last rows, if too few for a batch, are left out.
+        batch_size: rows in a batch, a multiple of the number of processes. An epoch shows every row once, in an order
+            that seed and epoch alone decide; its last rows, if too few for a batch, are left out.
         lr: learning rate, or one for each player: {name of the objective: rate}.
         betas: decay rates of Adam's two moments.
         weight_decay: share of a weight that a step takes away, in units of the learning rate.
@@ -110,6 +118,7 @@ def fit(
             had never stopped; otherwise file and folder are made. With the constant schedule `steps` may be raised,
             after the end too: 60 and then 120 steps end as 120 at once. The other schedules depend on the number of
             steps, so there more of them are a new training: `load` the weights, and name another checkpoint.
+            The number of processes may change too; all have to find the file.
         checkpoint_every: steps from one checkpoint to the next; the last step and Ctrl-C write one too.
         progress: whether to show a bar with rate, time left and losses.
 
@@ -121,6 +130,7 @@ def fit(
         RuntimeError: if gradients are switched off.
         FloatingPointError: if a loss or a weight is NaN or infinite; the last checkpoint stays.
         OSError: if there is no room for checkpoints; known before the first step.
+        ConnectionError: if another process has ended; the last checkpoint stays.
     """
     settings = {
         "steps": check_int("steps", steps),
@@ -142,6 +152,7 @@ def fit(
     check_int("checkpoint_every", checkpoint_every)
     _check_types(model, data)
 
+    group = join()
     home = next(model.parameters(), data[0]).device
     device = find_device(device, home)
     settings |= {"device": device.type, "precision": find_precision(precision, device)}
@@ -151,15 +162,14 @@ def fit(
     try:
         for generator in generators:
             generator.manual_seed(settings["seed"])
-        training = _Training(_train(model.to(device)), [x.to(device) for x in data], generators, settings)
+        training = _Training(_train(model.to(device)), [x.to(device) for x in data], generators, settings, group)
         if hasattr(model, "check_data"):
             model.check_data(*training.data)
-        if checkpoint is not None:
-            training.resume(Path(checkpoint).expanduser())
+        training.start(None if checkpoint is None else Path(checkpoint).expanduser())
         try:
             return training.run(checkpoint_every, progress)
         except (TypeError, ValueError, RuntimeError):
-            if training.path and not training.done:
+            if training.writes and not training.done:
                 training.path.unlink()  # of a model that does not run: it would refuse the mended one
             raise
     finally:
@@ -208,9 +218,24 @@ def epoch_order(n: int, seed: int, epoch: int, *, pin_memory: bool = False) -> T
 class _Training:
     """A training under way: all that changes from step to step, and how it changes."""
 
-    def __init__(self, model: nn.Module, data: list[Tensor], generators: list[torch.Generator], settings: dict) -> None:
-        self.model, self.data, self.generators, self.settings = model, data, generators, settings
+    def __init__(
+        self,
+        model: nn.Module,
+        data: list[Tensor],
+        generators: list[torch.Generator],
+        settings: dict,
+        group: Group,
+    ) -> None:
+        self.model, self.data, self.generators, self.settings, self.group = model, data, generators, settings, group
         self.device, self.size = data[0].device, min(settings["batch_size"], len(data[0]))
+        if self.size % group.size:
+            raise ValueError(
+                f"{group.size} processes cannot share batches of {self.size} rows: choose a batch_size that is a "
+                f"multiple of {group.size}, such as {self.size - self.size % group.size or group.size}"
+            )
+        if group.size > 1:  # the global generators stay each process's own
+            self.generators = [torch.Generator(own.device).manual_seed(settings["seed"]) for own in generators]
+        self.own = generators
         self.objectives = _objectives(model, len(data))
         self.rates = _rates(self.objectives, settings["lr"])
         self.optimizers = [_adamw(objective.parameters, settings) for objective in self.objectives]
@@ -222,14 +247,25 @@ class _Training:
         self.done, self.seconds, self.path = 0, 0.0, None
         self.epoch, self.order = -1, None
         self.checked, self.latest, self.arriving = 0, None, None  # losses seen on the host, and those on their way
+        kept = model.state_dict()
+        self.statistics = [x for name, x in model.named_buffers() if name in kept and x.is_floating_point()]
+        self.interrupted = torch.zeros((), device=self.device)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes checkpoints."""
+        return self.path is not None and self.group.rank == 0
 
     def run(self, checkpoint_every: int, progress: bool) -> History:
         """All steps that are left."""
         steps, start, looked, stopping = self.settings["steps"], time.perf_counter() - self.seconds, 0.0, False
-        with tqdm(total=steps, initial=self.done, disable=not progress) as bar, _interruption() as interrupted:
+        alone, hidden = self.group.size == 1, not progress or self.group.rank > 0
+        with tqdm(total=steps, initial=self.done, disable=hidden) as bar, _interruption(once=alone) as interrupted:
             while self.done < steps and not stopping:
+                if interrupted:
+                    self.interrupted.fill_(1)
                 self.step()
-                stopping = bool(interrupted)
+                stopping = bool(interrupted) if alone else self.all_stop()
                 self.seconds = time.perf_counter() - start
                 bar.update()
                 if self.seconds > looked + 0.1:
@@ -254,30 +290,43 @@ class _Training:
         for i, (objective, optimizer) in enumerate(zip(self.objectives, self.optimizers, strict=True)):
             optimizer.param_groups[0]["lr"] = learning_rate(self.done, lr=self.rates[i], **schedule)
             for _ in range(objective.turns):
-                with self.autocast():
+                if self.group.size > 1:
+                    reseed(self.own, settings["seed"], number, self.group.rank)
+                with self.autocast(), sharing(self.group, self.generators):
                     loss = objective.loss(*self.batch(number))
                 _check_loss(objective.name, loss)
                 optimizer.zero_grad()
                 loss.backward(inputs=objective.parameters)
+                loss = loss.detach()
+                if self.group.size > 1:
+                    gradients = [x.grad for x in objective.parameters if x.grad is not None]
+                    self.group.average([*gradients, loss, self.interrupted])
                 if settings["clip_norm"] is not None:
                     nn.utils.clip_grad_norm_(objective.parameters, settings["clip_norm"])
                 optimizer.step()
-                self.losses[i, self.done].add_(loss.detach(), alpha=1 / objective.turns)
+                self.losses[i, self.done].add_(loss, alpha=1 / objective.turns)
                 number += 1
+        if self.group.size > 1:
+            self.group.copy(self.statistics)
         self.done += 1
         if self.ema:
             share = (1 - settings["ema"]) / (1 - settings["ema"] ** self.done)
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.ema.values()), self.averaged, share)
 
+    def all_stop(self) -> bool:
+        """Whether any process was interrupted, which all learn at the same step; on a GPU they seldom wait for it."""
+        return (self.device.type == "cpu" or self.done % 10 == 0) and self.interrupted.item() > 0
+
     def batch(self, number: int) -> list[Tensor]:
-        """A batch, numbered from the start of the training."""
+        """This process's rows of a batch, numbered from the start of the training."""
         n = len(self.data[0])
         epoch, position = divmod(number, n // self.size)
         if epoch != self.epoch:
             order = epoch_order(n, self.settings["seed"], epoch, pin_memory=self.device.type == "cuda")
             self.epoch, self.order = epoch, order.to(self.device, non_blocking=True)
-        rows = self.order[position * self.size : (position + 1) * self.size]
+        share = self.size // self.group.size
+        rows = self.order[position * self.size + self.group.rank * share :][:share]
         return [x.index_select(0, rows) for x in self.data]
 
     def look(self) -> None:
@@ -315,20 +364,31 @@ class _Training:
         for objective in self.objectives:
             if not all(parameter.isfinite().all() for parameter in objective.parameters):
                 self.stop(f"{objective.name} has weights that are NaN or infinite before step {self.done}")
-        if self.path:
+        if self.writes:
             noise = {f"rng.{i}": generator.get_state() for i, generator in enumerate(self.generators)}
             write(self.path, self.tensors() | noise, {"call": self.call, "done": self.done, "seconds": self.seconds})
+        if self.path and self.group.size > 1:
+            self.group.wait()
 
-    def resume(self, path: Path) -> None:
+    def start(self, path: Path | None) -> None:
         """Go on from the checkpoint, if it exists, and make sure that the next ones can be written."""
-        if path.is_dir():
-            raise ValueError(f"checkpoint must name a file, {path} is a folder")
-        self.path = path
+        if path is None and self.group.size == 1:
+            return
         self.call = self.settings | {f"data[{i}]": fingerprint(x) for i, x in enumerate(self.data)}
         self.call["turns"] = {objective.name: objective.turns for objective in self.objectives}
-        if path.exists():
-            self.restore(*read(path))
-        else:
+        if path is not None:
+            if path.is_dir():
+                raise ValueError(f"checkpoint must name a file, {path} is a folder")
+            self.path = path
+            if path.exists():
+                self.restore(*read(path))
+        if self.group.size > 1:
+            forms = {name: form(x) for name, x in self.tensors().items()}
+            self.group.agree(checkpoint=path, **{"steps done": self.done}, **self.call, **forms)
+            self.group.copy([*self.model.parameters(), *self.statistics])
+        if path is None:
+            return
+        if not self.done:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.save()
         if self.done < self.settings["steps"]:
@@ -439,14 +499,15 @@ def _adamw(parameters: list[nn.Parameter], settings: dict) -> torch.optim.AdamW:
 
 
 @contextlib.contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C fills, so that a step can end. The second ends the block at once."""
+def _interruption(*, once: bool) -> Iterator[list[int]]:
+    """A list that Ctrl-C fills, so that a step can end. With `once` the second ends the block at once."""
     received: list[int] = []
     before = signal.getsignal(signal.SIGINT)
 
     def receive(number: int, frame: object) -> None:
         received.append(number)
-        signal.signal(signal.SIGINT, before)
+        if once:
+            signal.signal(signal.SIGINT, before)
 
     deferred = threading.current_thread() is threading.main_thread() and callable(before)
     if deferred:

@@ -7,10 +7,12 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestNeighbors
 
 from companion import metrics
-from companion.data import Hangul, grid, grid_modes, hangul, ring, ring_modes
+from companion.data import Hangul, decompose, grid, grid_modes, hangul, place, ring, ring_modes
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +70,93 @@ def test_within_the_radius_there_is_no_doubt(syllables):
 @pytest.mark.slow
 def test_hangul_score_counts(syllables):
     first = metrics.hangul_score(syllables.x[:3000], syllables)
-    assert first == metrics.HangulScore(1.0, 3000, (syllables.held_out < 3000).sum().item() / 3000)
+    share = (syllables.held_out < 3000).sum().item() / 3000
+    assert (first.legible, first.distinct, first.held_out, first.repeats) == (1.0, 3000, share, 0)
     memorised = syllables.x[syllables.train[torch.randint(len(syllables.train), (500,))]]
     assert metrics.hangul_score(memorised, syllables).held_out == 0
     mixed = torch.cat(
         [syllables.x[syllables.held_out[:1]].repeat(3, 1), syllables.x[syllables.train[:2]], torch.rand(5, 256)]
     )
-    assert metrics.hangul_score(mixed, syllables) == metrics.HangulScore(legible=0.5, distinct=3, held_out=3 / 5)
+    score = metrics.hangul_score(mixed, syllables)
+    assert (score.legible, score.distinct, score.held_out) == (0.5, 3, 3 / 5)
+    assert score.repeats == pytest.approx(11172 * 3 / 10)  # three of the ten pairs are equal
     nothing = metrics.hangul_score(torch.rand(20, 256), syllables)
     assert (nothing.legible, nothing.distinct) == (0, 0)
-    assert math.isnan(nothing.held_out)
+    assert all(math.isnan(value) for value in (nothing.held_out, nothing.repeats, nothing.letters))
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(0, 0), (12, 0), (40, 7)])
+def test_the_error_of_the_held_out_share_is_the_deviation_of_its_posterior(syllables, n, held_out):
+    rows = torch.cat([syllables.held_out[:held_out], syllables.train[: n - held_out]])
+    x = torch.cat([syllables.x[rows], torch.rand(1, 256)])  # noise, so that no set is empty
+    score = metrics.hangul_score(x, syllables)
+    assert score.held_out_error == pytest.approx(scipy.stats.beta(held_out + 1, n - held_out + 1).std())
+
+
+def test_repeats_and_letters_are_unbiased(syllables):
+    """Few draws at a time from a few syllables alike: both means are known, and what chance adds would show."""
+    kept = torch.tensor([place(syllable) for syllable in "가각간나낙난다닥단"])
+    few = Hangul(syllables.x[kept], syllables.labels[kept], torch.arange(8), torch.tensor([8]))
+    scores = [metrics.hangul_score(few.x[torch.randint(9, (30,))], few) for _ in range(300)]
+    for name, truth, wrong in (
+        ("repeats", 1, 1 + 8 / 30),  # equal pairs counted with those of a draw and itself
+        ("letters", math.log(19 / 3) + math.log(21) + math.log(28 / 3), None),  # 3, 1 and 3 kinds of letters occur
+    ):
+        mean, error = metrics.mean_and_error([getattr(score, name) for score in scores])
+        assert abs(mean - truth) < 4 * error
+        assert wrong is None or abs(mean - wrong) > 8 * error
+    raw = [score.letters + 4 / (2 * 30) for score in scores]  # with the bias left in
+    mean, error = metrics.mean_and_error(raw)
+    assert abs(mean - math.log(19 * 21 * 28 / 9)) > 8 * error
+
+
+def test_half_of_the_syllables_repeat_twice_as_often(syllables):
+    rows = torch.randint(11172 // 2, (4000,))
+    score = metrics.hangul_score(syllables.x[rows], syllables)
+    assert score.repeats == pytest.approx(2, abs=4 * 2 / math.sqrt(4000**2 / 2 / 5586))  # Poisson: 1432 equal pairs
+    assert score.distinct == len(rows.unique())
+
+
+def test_letters_right_counts_each_place(syllables):
+    x = torch.stack([syllables.x[place(syllable)] for syllable in "한한글"]) + 0.01 * torch.randn(3, 256)
+    asked = torch.tensor([decompose("한"), decompose("할"), (-1, *decompose("한")[1:])])
+    right = metrics.letters_right(x.unflatten(1, (1, 16, 16)), asked, syllables)
+    assert right.tolist() == [[True, True, True], [True, True, False], [True, False, False]]
+    assert metrics.letters_right(x, decompose("한"), syllables).tolist() == [[True] * 3] * 2 + [[False] * 3]
+    with pytest.raises(ValueError, match="labels has 19 in column 0"):
+        metrics.letters_right(x, (19, 0, 0), syllables)
+
+
+def test_letter_features_are_the_posterior_of_the_letters(monkeypatch, syllables):
+    """Against sums over all syllables in float64, a sample at a time."""
+    images = syllables.x.double().numpy()
+    spacing = np.median(2 * 16 * metrics.legible_radius(syllables.x).numpy())
+    x = torch.cat([syllables.x[:3] + 0.04 * torch.randn(3, 256), syllables.x[5:7].lerp(syllables.x[6:8], 0.5)])
+    expected = np.zeros((5, 68))
+    for features, sample in zip(expected, x.double().numpy(), strict=True):
+        weights = np.exp(-8 * ((images - sample) ** 2).sum(1) / spacing**2)
+        weights /= weights.sum() + math.exp(-8)
+        places = zip(syllables.labels.T.numpy(), (19, 21, 28), strict=True)
+        features[:] = np.concatenate([np.bincount(letters, weights, kinds) for letters, kinds in places])
+    assert np.allclose(metrics.letter_features(x, syllables), expected, atol=1e-3)
+    monkeypatch.setattr(metrics, "_TABLE", 30_000)  # two rows at a time
+    assert np.allclose(metrics.letter_features(x, syllables), expected, atol=1e-3)
+    assert metrics.letter_features(x.double(), syllables).dtype == torch.float64
+
+
+def test_letter_features_mark_letters_near_a_syllable_and_nothing_far_from_all(syllables):
+    rows = torch.arange(0, 11172, 500)
+    i, v, f = syllables.labels[rows].T
+    marks = torch.zeros(len(rows), 68)
+    for column in (i, 19 + v, 40 + f):
+        marks[torch.arange(len(rows)), column] = 1
+    features = metrics.letter_features(syllables.x[rows], syllables)
+    assert (features - marks).abs().mean() < 0.01
+    assert metrics.letter_features(torch.rand(20, 256), syllables).max() < 1e-6
+    same = metrics.frechet_distance(features, marks)
+    nothing = metrics.frechet_distance(torch.zeros(len(rows), 68), marks)
+    assert same < 0.1
+    assert nothing == pytest.approx(3, rel=0.05)  # E|φ|² = 3, up to m − 1 for m in the covariance
 
 
 def test_factor_widens_what_is_legible(syllables):
@@ -174,8 +253,100 @@ def test_the_default_bandwidths_follow_the_scale():
     assert value == pytest.approx(metrics.mmd(1000 * x, 1000 * y), rel=1e-4)
     with pytest.raises(ValueError, match="give bandwidths"):
         metrics.mmd(x, torch.zeros(5, 2))
-    with pytest.raises(ValueError, match="x must hold at least two samples"):
+    with pytest.raises(ValueError, match="x must hold at least 2 samples"):
         metrics.mmd(x[:1], y)
+
+
+def covered(x: np.ndarray, y: np.ndarray, k: int) -> float:
+    """The share of x inside a ball of y, by scikit-learn's neighbours."""
+    radius = NearestNeighbors(n_neighbors=k).fit(y).kneighbors()[0][:, -1]
+    distance, index = NearestNeighbors(n_neighbors=len(y)).fit(y).kneighbors(x)
+    return (distance <= radius[index]).any(1).mean()
+
+
+@pytest.mark.equation("6.3", "6.4")
+@pytest.mark.parametrize("table", [metrics._TABLE, 100])
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_agree_with_scikit_learn(monkeypatch, k, table):
+    monkeypatch.setattr(metrics, "_TABLE", table)
+    x, y = 0.7 * torch.randn(80, 3), torch.randn(60, 3) + 0.5
+    precision, recall = metrics.precision_recall(x, y, k)
+    assert precision == covered(x.double().numpy(), y.double().numpy(), k)
+    assert recall == covered(y.double().numpy(), x.double().numpy(), k)
+    assert precision > recall + 0.1
+    assert metrics.precision_recall(y, x, k) == (recall, precision)
+
+
+def test_precision_and_recall_of_sets_that_are_known():
+    y = torch.arange(10.0)[:, None]  # with k = 1, balls of radius 1
+    assert metrics.precision_recall(y, y, k=1) == (1, 1)
+    assert metrics.precision_recall(y + 20, y, k=1) == (0, 0)
+    narrow = torch.tensor([[4.2], [4.3], [4.4], [4.6]])  # 4.6 reaches down to 4.4; none reaches 4 or 5
+    assert metrics.precision_recall(narrow, y, k=1) == (1, 0)
+    wide = torch.arange(-30.0, 40.0, 7)[:, None]  # −30, …, −2, 5, 12, …, 33: from −37 to 40 everything is inside
+    assert metrics.precision_recall(wide, y, k=1) == (0.1, 1)
+    with pytest.raises(ValueError, match="x must hold at least 4 samples to have neighbours, got 3"):
+        metrics.precision_recall(y[:3], y)
+
+
+@pytest.mark.equation("6.6")
+@pytest.mark.slow
+def test_the_accuracy_of_a_classifier_is_that_of_tosses_where_both_sets_agree():
+    """400 tests of two sets from one distribution: mean ½, deviation ½/√m, and p ≤ 0.05 no more often than that."""
+    results = [
+        metrics.classifier_test(torch.randn(100, 3), torch.randn(100, 3), LinearDiscriminantAnalysis(), seed=seed)
+        for seed in range(400)
+    ]
+    accuracy = np.array([result.accuracy for result in results])
+    assert abs(accuracy.mean() - 0.5) < 4 * 0.5 / math.sqrt(100 * 400)
+    assert accuracy.std() == pytest.approx(0.5 / math.sqrt(100), rel=4 / math.sqrt(2 * 400))
+    assert np.mean([result.p_value <= 0.05 for result in results]) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.equation("6.6")
+def test_the_accuracy_of_a_classifier_is_the_best_one_for_two_gaussians():
+    """N(0, I) and N(δ, I): the best classifier is right with probability Φ(|δ|/2)."""
+    n, shift = 20_000, torch.tensor([0.6, 0.8])
+    found = metrics.classifier_test(torch.randn(n, 2), torch.randn(n, 2) + shift, LinearDiscriminantAnalysis())
+    best = scipy.stats.norm.cdf(0.5)
+    assert abs(found.accuracy - best) < 4 * math.sqrt(best * (1 - best) / n)
+    assert found.error == pytest.approx(math.sqrt(best * (1 - best) / n), rel=0.05)
+    assert found.p_value < 1e-9
+
+
+@pytest.mark.parametrize(("n", "m"), [(9, 30), (64, 64)])
+def test_the_p_value_is_the_binomial_tail(n, m):
+    x, y = torch.randn(n, 2), torch.randn(m, 2) + 0.5
+    found = metrics.classifier_test(x, y, LinearDiscriminantAnalysis(), seed=3)
+    unseen = 2 * (min(n, m) // 2)
+    expected = scipy.stats.binomtest(round(found.accuracy * unseen), unseen, alternative="greater").pvalue
+    assert found.p_value == pytest.approx(expected)
+    always = metrics.classifier_test(x, y, DummyClassifier(strategy="constant", constant=1))
+    assert (always.accuracy, always.p_value > 0.5) == (0.5, True)
+
+
+def test_the_default_classifier_sees_what_mean_and_covariance_do_not():
+    """A Gaussian and a ring with the same mean and covariance; and the same call gives the same answer."""
+    gaussian, circle = torch.randn(600, 2), math.sqrt(2) * torch.nn.functional.normalize(torch.randn(600, 2))
+    found = metrics.classifier_test(gaussian, circle)
+    assert found.accuracy > 0.65
+    assert found == metrics.classifier_test(gaussian, circle)
+    assert metrics.classifier_test(gaussian, circle, LinearDiscriminantAnalysis()).accuracy < 0.6
+    with pytest.raises(ValueError, match="y must hold at least 4 samples to be halved, got 3"):
+        metrics.classifier_test(gaussian, circle[:3])
+
+
+@pytest.mark.equation("6.8")
+def test_the_error_of_a_mean_falls_with_the_root_of_the_runs():
+    """The spread of the means of m runs, seen in 2000 repetitions, is the error that one repetition reports, σ/√m."""
+    for m in (5, 20, 80):
+        runs = 3 * torch.randn(2000, m, dtype=torch.float64)
+        means, errors = np.array([metrics.mean_and_error(values) for values in runs.tolist()]).T
+        assert means.std() == pytest.approx(3 / math.sqrt(m), rel=0.07)  # deviation of a deviation: 1.6 %
+        assert np.square(errors).mean() == pytest.approx(9 / m, rel=0.07)
+    assert metrics.mean_and_error([1, 2, 3, 6]) == (3, pytest.approx(scipy.stats.sem([1, 2, 3, 6])))
+    with pytest.raises(ValueError, match="at least two runs, got 1"):
+        metrics.mean_and_error([1.0])
 
 
 # --- Gaussians -------------------------------------------------------------------------------------------------------
@@ -193,6 +364,7 @@ def test_frechet_of_isotropic_gaussians():
         assert value == pytest.approx(5 * 4 + 5 * (math.sqrt(a) - math.sqrt(b)) ** 2, rel=1e-6)
 
 
+@pytest.mark.equation("6.5")
 @pytest.mark.parametrize("rank", [6, 2])
 def test_frechet_agrees_with_scipy_and_is_symmetric(rank):
     cov_1, cov_2 = covariance(6, 6), covariance(6, rank)
@@ -243,6 +415,10 @@ def test_samples_may_be_of_another_dtype_and_device_than_the_data(syllables, dev
     x = syllables.x[::50].to(device, dtype)
     score = metrics.hangul_score(x, syllables)
     assert (score.legible, score.distinct) == (1, len(x))
+    assert metrics.letters_right(x, syllables.labels[::50], syllables).all()
+    assert metrics.letter_features(x, syllables).device == x.device
+    assert metrics.precision_recall(x, x) == (1, 1)
+    assert 0 <= metrics.classifier_test(x, x.flip(0)).accuracy <= 1
     points = grid(100, generator=torch.Generator().manual_seed(0))
     assert metrics.mode_score(points.to(device, dtype), grid_modes(), 0.05).high_quality > 0.9
 
@@ -290,7 +466,7 @@ def test_images_may_have_any_event_shape(syllables):
 
 
 def test_one_sample_has_no_covariance():
-    with pytest.raises(ValueError, match="y must hold at least two samples"):
+    with pytest.raises(ValueError, match="y must hold at least 2 samples"):
         metrics.frechet_distance(torch.rand(5, 3), torch.rand(1, 3))
 
 

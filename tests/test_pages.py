@@ -92,7 +92,7 @@ def test_sections_are_numbered_through_all_pages_of_a_chapter(lang: str) -> None
                 assert heading in ("연습 문제", "다음", "Exercises", "Where next"), f"{page}: {heading} has no number"
     for chapter, found in numbers.items():
         assert found == list(range(1, len(found) + 1)), f"chapter {chapter}"
-    references = r"(?<![\d.])([1-5])\.(\d+)절" if lang == "ko" else r"[Ss]ections? ([1-5])\.(\d+)"
+    references = r"(?<![\d.])([1-6])\.(\d+)절" if lang == "ko" else r"[Ss]ections? ([1-6])\.(\d+)"
     for page in PAGES:
         for chapter, number in re.findall(references, prose(page, lang)):
             assert int(number) in numbers[chapter], f"{page} refers to section {chapter}.{number}"

@@ -100,13 +100,13 @@ def read(site: Path):
 def test_both_editions_and_what_they_share_are_there(site: Path) -> None:
     for lang, name in PAGES:
         assert (site / lang / f"{name}.html").exists()
-    for name in ("index.html", "404.html", ".nojekyll", "math/LICENSE"):
+    for name in ("index.html", "404.html", ".nojekyll", "robots.txt", "math/LICENSE"):
         assert (site / name).exists()
     assert {name for lang, name in PAGES if lang == "ko"} == {name for lang, name in PAGES if lang == "en"}
     assert not [
         path
         for path in site.iterdir()
-        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "math", "assets"}
+        if path.name not in {*LANGUAGES, "index.html", "404.html", ".nojekyll", "robots.txt", "math", "assets"}
         and path.suffix != ".whl"
     ]
 
@@ -761,54 +761,3 @@ def test_a_table_with_sentences_is_stacked_on_a_phone(small_server: str, visit) 
     assert len({cell.bounding_box()["y"] for cell in numbers.locator("td").all()}) == 1
     page.set_viewport_size({"width": 1280, "height": 800})
     assert len({cell.bounding_box()["y"] for cell in cells}) == 1
-
-
-def search(visit, server: str, lang: str, query: str) -> list[str]:
-    page = visit(f"{server}/{lang}/search.html?q={query}")
-    page.wait_for_function(
-        "!/^(검색 중|Searching)/.test(document.querySelector('#search-results h2')?.innerText ?? '검색 중')"
-    )
-    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.getAttribute('href'))")
-    assert page.faults == []
-    return [re.split("[?#]", address)[0] for address in found]
-
-
-@pytest.mark.parametrize(
-    ("lang", "query"),
-    [
-        ("ko", "확률"),
-        ("ko", "확률을"),
-        ("ko", "학습"),
-        ("ko", "학습하는"),
-        ("ko", "잠재"),
-        ("ko", "잠재 변수"),
-        ("ko", "잠재변수는"),
-        ("ko", "변수"),
-        ("ko", "\u1112\u116a\u11a8\u1105\u1172\u11af"),  # 확률, its letters apart
-        ("en", "probability"),
-        ("en", "latent"),
-    ],
-)
-def test_search_finds(small_server: str, visit, lang: str, query: str) -> None:
-    assert "01-a.html" in search(visit, small_server, lang, query)
-
-
-def test_search_finds_only_what_is_there(small_server: str, visit) -> None:
-    assert search(visit, small_server, "ko", "판별자") == []
-    assert search(visit, small_server, "ko", "공식")[0] == "equations.html"
-    assert search(visit, small_server, "ko", "잠재")[0] == "01-a.html"
-    assert "second.html" not in search(visit, small_server, "ko", "확률")
-
-
-def test_search_from_the_keyboard_shows_the_words_in_their_place(small_server: str, visit) -> None:
-    page = visit(f"{small_server}/ko/index.html")
-    page.keyboard.press("Control+k")
-    page.keyboard.type("학습하는")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#search-results .context .highlighted")
-    assert page.inner_text("#search-results .context").startswith("1. 잠재 변수")
-    assert "\\(" not in page.inner_text("#search-results .context")
-    page.click("#search-results li a")
-    page.wait_for_selector("article .highlighted")
-    assert page.inner_text("article .highlighted") == "학습"
-    assert page.faults == []

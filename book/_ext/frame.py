@@ -1,5 +1,5 @@
-"""What surrounds the text of a page: the switch to the other edition, buttons, descriptions for search engines,
-call-outs, live widgets, and the scripts and styles that serve them."""
+"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, live widgets, and the scripts
+and styles that serve them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ WHEEL = "companion-{}-py3-none-any.whl"
 #: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
 HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
 SCREENS = "narrow", "phone", "desk"
-LOCALES = {"ko": "ko_KR", "en": "en_US"}
 
 TEXTS = {
     "ko": {
@@ -202,11 +201,6 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
         "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
-        "url": address(lang) if base else None,
-        "picture": f"{base}{lang}/_static/site.png",
-        "locale": LOCALES[lang],
-        "other_locale": LOCALES[other],
-        "description": _description(doctree) or app.config.html_title,
     }
     if source.exists():
         notebook = context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
@@ -218,15 +212,6 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         else:
             path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
             context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
-
-
-def _description(doctree: nodes.document | None) -> str:
-    """The page's first paragraph of prose, cut at a word."""
-    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        text = " ".join(paragraph.astext().replace(JOINER, "").split())
-        if len(text) > 40:
-            return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"
-    return ""
 
 
 def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -273,7 +258,6 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_config_value("site_url", "", "html", types=str)
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
     app.connect("doctree-resolved", _place_widgets)

@@ -19,6 +19,7 @@ from docutils import nodes
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from references import markdown
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
@@ -151,13 +152,7 @@ class ListFormulas(SphinxTransform):
 
 def _title(folder: Path, chapter: str) -> str:
     """The edition's title of a chapter."""
-    notebook = folder / f"{chapter}.ipynb"
-    if notebook.exists():
-        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    else:
-        text = (folder / f"{chapter}.md").read_text(encoding="utf-8-sig")
-    heading = re.search(r"(?m)^# (.+)$", text)
+    heading = re.search(r"(?m)^# (.+)$", markdown(folder, chapter))
     return heading[1] if heading else chapter
 
 

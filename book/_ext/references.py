@@ -1,13 +1,24 @@
-"""Numbers in the prose, of formulas and of figures, become links."""
+"""The text of a page; numbers in it, of formulas and of figures, become links."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from docutils import nodes
 
 UNTOUCHED = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference, nodes.title, nodes.raw
+
+
+def markdown(folder: Path, page: str) -> str:
+    """The text of an edition's page, without its code cells."""
+    notebook = folder / f"{page}.ipynb"
+    if not notebook.exists():
+        return (folder / f"{page}.md").read_text(encoding="utf-8-sig")
+    cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def link(

@@ -1,7 +1,18 @@
-// The language switch keeps the place on the page and remembers the choice for the root page.
+// The language switch keeps the place and remembers the choice for the root page. The place is what the address names, if it
+// is in view, or else the section, formula or caption that begins in the upper third of the window, or the last one above it.
+function placeInView() {
+  const top = (place) => place.getBoundingClientRect().top;
+  const aimed = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
+  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")];
+  const begins = places.find((place) => top(place) > -10 && top(place) < innerHeight / 3);
+  const place = begins ?? places.findLast((place) => top(place) <= -10);
+  return place && place !== places[0] ? `#${place.id}` : "";
+}
 for (const link of document.querySelectorAll(".language-switch")) {
   link.addEventListener("click", () => {
-    link.hash = location.hash;
+    link.search = location.search;
+    link.hash = placeInView();
     localStorage.setItem("lang", link.lang);
   });
 }
@@ -73,17 +84,3 @@ addEventListener("beforeprint", () => {
   if (theme === "dark") paint("invert(1) hue-rotate(180deg)");
   addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme, paint("")), { once: true });
 });
-
-// Chapters come before appendices in the search; the lines under a result come from the article alone, and show formulas
-// without TeX's commands.
-if (typeof Search !== "undefined") {
-  Scorer.score = ([page, , , , score]) => score + (/^\d/.test(page) ? Scorer.title : 0);
-  Search.htmlToText = (text) => {
-    const article = new DOMParser().parseFromString(text, "text/html").querySelector("article");
-    article?.querySelectorAll(".headerlink, .formula, div.math, script, style, noscript").forEach((element) => element.remove());
-    const signs = { int: "∫", sum: "Σ", prod: "∏", mid: "|", to: "→", le: "≤", ge: "≥", mu: "μ", sigma: "σ", Sigma: "Σ", pi: "π", lambda: "λ", top: "ᵀ" };
-    const plain = (tex) => tex.replace(/\\([A-Za-z]+|.) */g, (_, name) => signs[name] ?? "").replace(/[{}]/g, "");
-    article?.querySelectorAll("span.math").forEach((formula) => (formula.textContent = plain(formula.textContent)));
-    return article?.textContent.trim() ?? "";
-  };
-}

@@ -6,6 +6,7 @@ They are drawn on white with ink that survives print and the site's dark mode.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -100,6 +101,32 @@ def _image(x: Tensor) -> Tensor:
     raise ValueError(
         f"an image must have shape (height, width) or (1, height, width), or (side²,) if flat, got {tuple(x.shape)}"
     )
+
+
+def save_images(x: Tensor, path: Path | str) -> None:
+    """Write images in a square grid, as they are, each pixel a square of so many that an image has about 64.
+
+    Args:
+        x: images, shape (n, 1 or 3, height, width), from black 0 to white 1.
+        path: file that ends in .png.
+    """
+    n, channels, height, width = x.shape
+    columns, factor = math.isqrt(n - 1) + 1, max(1, 64 // max(height, width))
+    grid = x.new_ones(-(-n // columns) * columns, channels, height + 1, width + 1)
+    grid[:n, :, :height, :width] = x
+    grid = grid.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    grid = grid.expand(-1, -1, 3).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    plt.imsave(path, grid.clamp(0, 1).cpu().numpy())
+
+
+def save_points(sets: dict[str, Tensor], path: Path | str) -> None:
+    """Write a picture of several sets of points, shape (n, d) each, in their first two columns, those of the last."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axis = figure.subplots()
+    for (label, x), colour in zip(sets.items(), (GREY, BLUE), strict=False):
+        axis.scatter(x[:, 0], x[:, min(1, x.shape[1] - 1)], 8, colour, alpha=0.6, label=label)
+    axis.legend()
+    figure.savefig(path, dpi=DPI)
 
 
 def node(axis: Axes, x: float, y: float, label: str, *, observed: bool = False) -> None:

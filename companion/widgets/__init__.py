@@ -9,10 +9,10 @@ from anywidget import AnyWidget
 from torch import Tensor
 
 
-def script(name: str) -> str:
-    """One ES module: what the widgets share, then the widget called `name`."""
+def script(*names: str) -> str:
+    """One ES module: what the widgets share, then the parts with these names, of which the last is the widget."""
     folder = Path(__file__).parent
-    return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name))
+    return "\n".join((folder / f"{part}.js").read_text(encoding="utf-8") for part in ("common", *names))
 
 
 def as_bytes(values: Tensor) -> bytes:

@@ -83,7 +83,7 @@ class DiffusionWidget(Widget):
             the data have another shape.
     """
 
-    _esm = script("diffusion")
+    _esm = script("denoiser", "diffusion")
 
     network = traitlets.Dict(read_only=True).tag(sync=True)
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
@@ -155,14 +155,10 @@ def _network(net: nn.Module) -> tuple[dict[str, int], Tensor]:
         raise ValueError(
             f"model is of {net.inward.in_features} dimensions; give one of the plane, and the others a Film"
         )
-    features, time = net.time
-    any_label = sum((embedding.weight[0] for embedding in net.labels), torch.zeros_like(time.bias))
-    parts = [net.inward.weight, net.inward.bias, features.B, time.weight, time.bias + any_label]
-    for block in net.blocks:
-        for layer in (block.norm, block.first, block.second, block.condition):
-            parts += [layer.weight, layer.bias]
-    parts += [net.norm.weight, net.norm.bias, net.outward.weight, net.outward.bias]
-    weights = torch.cat([part.detach().cpu().float().flatten() for part in parts])
+    tensors, labels = parts(net), len(net.labels)
+    any_label = sum(table[0] for table in tensors[5 : 5 + labels])
+    tensors[4 : 5 + labels] = [tensors[4] + any_label]  # the page asks for none
+    weights = torch.cat([tensor.flatten() for tensor in tensors])
     if len(weights) > WEIGHTS:
         raise ValueError(
             f"model has {len(weights):,} weights, at most {WEIGHTS:,} are allowed on a page: a ResidualMLP of width 32 "
@@ -170,8 +166,23 @@ def _network(net: nn.Module) -> tuple[dict[str, int], Tensor]:
         )
     if not weights.half().isfinite().all():
         raise ValueError("model has weights that are not finite; train it again with a smaller learning rate")
-    sizes = {"width": len(time.bias), "depth": len(net.blocks), "waves": features.B.numel()}
-    return sizes, weights
+    return sizes(net), weights
+
+
+def parts(net: ResidualMLP) -> list[Tensor]:
+    """The network's tensors in the order in which JavaScript takes them."""
+    features, time = net.time
+    layers = [layer for block in net.blocks for layer in (block.norm, block.first, block.second, block.condition)]
+    both = [tensor for layer in (*layers, net.norm, net.outward) for tensor in (layer.weight, layer.bias)]
+    tables = [embedding.weight for embedding in net.labels]
+    start = [net.inward.weight, net.inward.bias, features.B[0], time.weight, time.bias]
+    return [tensor.detach().cpu().float() for tensor in (*start, *tables, *both)]
+
+
+def sizes(net: ResidualMLP) -> dict[str, int]:
+    """What JavaScript has to know of the network beside its numbers."""
+    features, time = net.time
+    return {"width": len(time.bias), "depth": len(net.blocks), "waves": features.B.numel()}
 
 
 def _images(film: Film) -> tuple[dict, bytes]:

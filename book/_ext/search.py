@@ -1,0 +1,159 @@
+"""What the search looks through: the book's sections, its numbered places, and the words that mean the same.
+
+Sphinx indexes pages; a page of this book is long, and its sections are what a reader looks for. So the index is the
+text itself, section by section, which is less than Sphinx's index and the pages it fetches for its excerpts, and
+`search.js` looks through it. Code, outputs and displayed formulas are left out; those in the line lose TeX's commands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from docutils import nodes
+from equations import INDEX, formula
+from frame import JOINER
+from pylatexenc.latex2text import LatexNodes2Text
+from sections import NUMBER
+from sphinx.application import Sphinx
+
+SILENT = nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment, nodes.image, nodes.title
+GLOSSARY = "glossary"
+KINDS = {"ko": {"eq": "식 ({})", "figure": "그림 {}"}, "en": {"eq": "Formula ({})", "figure": "Figure {}"}}
+#: Other names in the glossary's last column: "…라고도 한다", "…라고 줄여 쓴다", "also called …", "… for short".
+OTHER = re.compile(
+    r"(?:^|[.;] )([^.;]+?)이?라고(?:도 한다| 줄여 쓴다)|also called (?:the )?([^.;]+)|([^.;]+) for short"
+)
+#: What the conversion of TeX leaves to be done, before and after.
+BEFORE = (
+    (r"\\[td]frac", r"\\frac"),
+    (r"\\top", "⊤"),
+    (r"\\mid", r"\\ |\\ "),
+    (r"\\Vert", r"\\ ‖\\ "),
+    (r"(\\(?!frac|sqrt|hat|tilde|bar|math|text|operatorname)[A-Za-z]+) ", r"\1{} "),
+)
+AFTER = ((r"\^2(?!\d)", "²"), (r"\^⊤", "ᵀ"), (r"(?<=[(\[⟨]) | (?=[)\]⟩,;])", ""))
+
+
+@cache
+def untex(tex: str) -> str:
+    """A formula without TeX's commands: `p(x \\mid z)` is p(x | z)."""
+    for pattern, text in BEFORE:
+        tex = re.sub(pattern, text, tex)
+    tex = " ".join(LatexNodes2Text(strict_latex_spaces=True).latex_to_text(tex).split())
+    for pattern, text in AFTER:
+        tex = re.sub(pattern, text, tex)
+    return tex
+
+
+def plain(node: nodes.Node) -> str:
+    """A node's text on one line, its formulas without TeX's commands."""
+
+    def parts(node: nodes.Node) -> str:
+        if isinstance(node, nodes.math):
+            return untex(node.astext())
+        return "".join(map(parts, node.children)) if node.children else node.astext()
+
+    return unicodedata.normalize("NFC", " ".join(parts(node).replace(JOINER, "").split()))
+
+
+def blocks(node: nodes.Element) -> Iterator[tuple[nodes.Element, str]]:
+    """A section's paragraphs, rows of tables and displayed formulas, without those of its subsections."""
+    for child in node.children:
+        if isinstance(child, nodes.paragraph):
+            yield child, plain(child)
+        elif isinstance(child, nodes.row):
+            yield child, " · ".join(filter(None, map(plain, child.children)))
+        elif isinstance(child, formula):
+            yield child, ""
+        elif isinstance(child, nodes.Element) and not isinstance(child, (nodes.section, *SILENT)):
+            yield from blocks(child)
+
+
+def records(page: str, tree: nodes.document, lang: str) -> Iterator[dict]:
+    """The page's sections and the numbered places in them.
+
+    `url`, `title`, `page` (its title) and `text`, a paragraph a line; `terms` in bold; `number` of what has one.
+    """
+    head = ""
+    for section in tree.findall(nodes.section):
+        title = plain(section.next_node(nodes.title))
+        head = head or title
+        if page == INDEX and title != head:
+            continue  # names of tests
+        place = "" if section.parent is tree else section["ids"][0]
+        found = list(blocks(section))
+        record = {"url": f"{page}.html" + (f"#{place}" if place else ""), "title": title, "page": head}
+        terms = {plain(strong) for block, _ in found for strong in block.findall(nodes.strong)}
+        number = NUMBER.match(title)
+        yield {
+            **record,
+            "text": "\n".join(text for _, text in found if text),
+            "terms": "\n".join(sorted(terms)),
+            "number": number[0].strip() if number else "",
+        }
+        before = ""
+        for block, text in found:
+            anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure)-\d+-\d+", one)), None)
+            if anchor and page != INDEX:
+                kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:])
+                name = KINDS[lang][kind].format(number)
+                url = f"{page}.html#{anchor}"
+                yield {"url": url, "title": name, "page": f"{head} · {title}", "text": text or before, "number": number}
+            before = text or before
+
+
+def synonyms(tree: nodes.document) -> Iterator[list[list[str]]]:
+    """Words with one meaning, from the glossary's rows: those that the edition uses, and the others."""
+    for body in tree.findall(nodes.tbody):
+        for row in body.children:
+            term, other, unused, meaning = map(plain, row.children)
+            found = OTHER.search(meaning)
+            names = re.sub(r"\([^)]*\)", "", next(filter(None, found.groups()))) if found else ""
+            yield [list(filter(None, (term, *names.split(", ")))), list(filter(None, (other, *unused.split(", "))))]
+
+
+def greek(titles: list[str]) -> Iterator[list[list[str]]]:
+    """Greek letters in the titles and their names."""
+    for letter in sorted(set("".join(titles))):
+        name = unicodedata.name(letter, "")
+        if name.startswith("GREEK SMALL LETTER "):
+            yield [[letter], [name.split()[-1].lower()]]
+
+
+def _write(app: Sphinx) -> None:
+    lang = app.config.language
+    pages = sorted(app.env.found_docs)
+    found = [record for page in pages for record in records(page, app.env.get_doctree(page), lang)]
+    words = list(greek([record["title"] for record in found]))
+    if GLOSSARY in pages:
+        words += synonyms(app.env.get_doctree(GLOSSARY))
+    index = json.dumps({"records": found, "synonyms": words}, ensure_ascii=False, separators=(",", ":"))
+    (Path(app.outdir) / "sections.js").write_text(f"const SECTIONS = {index};\n", encoding="utf-8", newline="\n")
+
+
+def _without_sphinx_s_own(app: Sphinx) -> None:
+    app.builder.search = False
+
+
+def _finish(app: Sphinx, error: Exception | None) -> None:
+    if error is None:
+        _write(app)
+        for name in ("searchtools.js", "language_data.js"):
+            (Path(app.outdir) / "_static" / name).unlink()
+
+
+def _configure(app: Sphinx, config) -> None:
+    config.html_additional_pages = {**config.html_additional_pages, "search": "search.html"}
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", _configure)
+    app.connect("builder-inited", _without_sphinx_s_own)
+    app.connect("build-finished", _finish)
+    app.add_js_file("search.js", loading_method="defer")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

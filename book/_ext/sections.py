@@ -1,0 +1,51 @@
+"""The same address for a section in both editions: its number, "section-3-6", or else the words of the English heading.
+
+So a link to a place in one edition finds it in the other, and the switch between them keeps the place.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from docutils import nodes
+from references import markdown
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
+
+NUMBER = re.compile(r"(\d+)\.(\d+) ")
+
+
+@lru_cache
+def anchors(english: Path, page: str) -> list[str]:
+    """The addresses of a page's sections, its title first, in order."""
+    found: list[str] = []
+    text = re.sub(r"(?ms)^(```+).*?^\1[ \t]*$", "", markdown(english, page))
+    for heading in re.findall(r"(?m)^#+ (.+)$", text):
+        number = NUMBER.match(heading)
+        words = nodes.make_id(re.sub(r"^\w+\. ", "", heading).replace("–", "-"))
+        anchor = f"section-{number[1]}-{number[2]}" if number else words
+        again = sum(re.fullmatch(rf"{re.escape(anchor)}(-\d+)?", one) is not None for one in found)
+        found.append(f"{anchor}-{again + 1}" if again else anchor)
+    return found
+
+
+class SectionIds(SphinxTransform):
+    default_priority = 390  # before the list of formulas gets its sections
+
+    def apply(self) -> None:
+        page = self.env.docname
+        found = anchors(Path(self.env.srcdir).parent / "en", page)
+        sections = list(self.document.findall(nodes.section))
+        if len(sections) != len(found):
+            message = "%d sections here and %d headings in the English edition: they must correspond"
+            logging.getLogger(__name__).warning(message, len(sections), len(found), location=page)
+        for section, anchor in zip(sections, found, strict=False):
+            section["ids"] = [anchor]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_transform(SectionIds)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,218 @@
+// The search: section by section, as you type, in the dialog that the theme opens and on the search page.
+// `sections.js` holds what it looks through (see _ext/search.py).
+
+{
+  // Small letters without accents, in British spelling; what a Mac or a phone types letter by letter is composed.
+  const fold = (text) =>
+    text.normalize("NFC").toLowerCase().replace(/[à-ɏ]/g, (letter) => letter.normalize("NFD")[0]).replace(/([iy])z(?=[aei])/g, "$1s");
+
+  // Korean attaches particles and endings to nouns. A noun that ends like one is spared: 가능도, 정확도, 중요도 …
+  const PARTICLE =
+    "(?:에서는|에서도|으로는|으로도|이라는|이라고|에서|에게|으로|까지|부터|보다|처럼|이다|이며|이고|이란|이나|라는|라고|" +
+    "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|" +
+    "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡요감])도)(?![가-힣])";
+  const ENDING = new RegExp(PARTICLE);
+  const AFTER_LATIN = new RegExp(`(?<=[a-z\\d])${PARTICLE}`, "g");
+  const isHangul = (word) => /^[가-힣]/.test(word);
+
+  // The words of a folded text, without particles.
+  function split(text) {
+    const found = text.replace(AFTER_LATIN, "").match(/[가-힣]+|(?:(?![가-힣])[\p{L}\p{N}])+/gu) ?? [];
+    return found.map((word) => {
+      if (!isHangul(word)) return word.replace("parametr", "parameter");
+      for (let stem = word; (stem = word.replace(ENDING, "")) !== word && stem.length > 1; word = stem);
+      return word;
+    });
+  }
+
+  // Where a word stands: Hangul with or without spaces between its syllables, everything else as the start of a word, and if
+  // it is short as a whole one.
+  function pattern(word) {
+    if (isHangul(word)) return [...word].join(" ?");
+    const stem = word.replace(/^(.{4,}?)(?:ations?|ing|ed|es|s|e)$/, "$1");
+    return `(?<![\\p{L}\\p{N}])${stem}${stem.length < 4 ? "s?(?![\\p{L}\\p{N}])" : "[a-z]*"}`;
+  }
+  const matcher = (words) => new RegExp(words.map(pattern).join("[^\\p{N}]{0,3}?"), "gu");
+
+  class Index {
+    constructor({ records, synonyms }) {
+      this.records = records.map((record) => ({
+        ...record,
+        part: !/^\d/.test(record.url),
+        place: /#(eq|figure)-/.exec(record.url)?.[1],
+        folded: { title: fold(record.title), terms: fold(record.terms ?? ""), text: fold(record.text) },
+      }));
+      this.sections = this.records.filter(({ place }) => !place);
+      const size = (record) => record.text.length + 400;
+      const mean = this.sections.reduce((sum, record) => sum + size(record), 0) / this.sections.length;
+      for (const record of this.sections) record.length = size(record) / mean;
+      this.synonyms = synonyms.map(([own, other]) => ({ own: own.map(fold), all: [...own, ...other].map((name) => split(fold(name))) }));
+      this.seen = new Map();
+    }
+
+    // The query and what it becomes when its words are replaced by those of the book.
+    readings(query) {
+      const found = new Map([[split(query).join(" "), 1]]);
+      for (const [reading, weight] of found) {
+        if (weight < 0.8 || !reading) continue;
+        for (const { own, all } of this.synonyms) {
+          const bare = reading.replaceAll(" ", "");
+          const said = all.find((words) => bare.includes(words.join("")) && reading.search(matcher(words)) >= 0);
+          if (!said) continue;
+          for (const other of own) {
+            const replaced = split(reading.replace(matcher(said), ` ${other} `)).join(" ");
+            if (!found.has(replaced)) found.set(replaced, weight * 0.9);
+          }
+        }
+      }
+      return found;
+    }
+
+    // Where the words stand one after the other: in each section's title, terms, text (how often) and page.
+    find(words) {
+      const key = words.join(" ");
+      if (!this.seen.has(key)) {
+        const expression = matcher(words);
+        const count = (text) => [...text.matchAll(expression)].reduce((sum, { index }) => sum + (isHangul(key) && isHangul(text[index - 1] ?? "") ? 0.3 : 1), 0);
+        const hits = this.sections.map(({ folded: { title, terms, text } }) => {
+          const inTitle = expression.exec(title);
+          expression.lastIndex = 0;
+          const share = Math.max(0, ...terms.split("\n").map((term) => (term.match(expression)?.[0].length ?? 0) / (term.length || 1)));
+        return { title: inTitle, terms: share, text: count(text) };
+        });
+        const sections = hits.filter(({ title, text }) => title || text).length;
+        const first = hits.findIndex(({ title, text }) => title || text);
+        this.seen.set(key, { hits, first, weight: sections ? Math.log(1 + hits.length / sections) : 0 });
+      }
+      return this.seen.get(key);
+    }
+
+    score(index, words) {
+      const record = this.sections[index];
+      let score = 0;
+      let matched = 0;
+      for (const word of words) {
+        const { hits, weight } = this.find([word]);
+        const { title, terms, text } = hits[index];
+        if (!title && !text) continue;
+        matched += 1;
+        score += weight * ((title ? 3 : 0) + 1.5 * terms + (3 * text) / (text + 2 * record.length));
+      }
+      const { hits, first, weight } = this.find(words);
+      const { title, terms, text } = hits[index];
+      if (title) {
+        const name = record.folded.title.replace(/^\d+[a-z]?(\.\d+)?\.? /, "");
+        const start = record.folded.title.length - name.length;
+        score += weight * (3 + (4 * title[0].length) / name.length + (title.index <= start ? 3 : 0));
+      }
+      score += 5 * terms ** 2 * weight;
+      if (text) score += weight;
+      if (index === first) score += weight; // where the book comes to it
+      return (score * (matched / words.length) ** 3) / (record.part ? 2.5 : 1);
+    }
+
+    numbered(query) {
+      const number = /(?<![\d.])\d+\.\d+(?![\d.])/.exec(query)?.[0];
+      if (!number) return [];
+      const asked = { figure: /그림|fig/, section: /절|sec|§/ };
+      const kind = Object.keys(asked).find((kind) => asked[kind].test(query)) ?? "eq";
+      const rank = ({ place = "section" }) => (place === kind ? 0 : ["eq", "section", "figure"].indexOf(place) + 1);
+      return this.records.filter((record) => record.number === number).sort((one, other) => rank(one) - rank(other));
+    }
+
+    // How many sections there are, and the best, each with the sentence that says most about the query and what to mark in it.
+    search(query, most) {
+      query = fold(query);
+      const found = this.numbered(query).map((record) => ({ record, words: [] }));
+      const best = new Map();
+      for (const [reading, weight] of this.readings(query)) {
+        const words = [...new Set(reading.split(" "))].filter(Boolean);
+        if (!words.length) continue;
+        this.sections.forEach((record, index) => {
+          const score = weight * this.score(index, words);
+          if (score > (best.get(record)?.score ?? 0)) best.set(record, { record, score, words });
+        });
+      }
+      const ranked = [...best.values()].sort((one, other) => other.score - one.score);
+      found.push(...ranked.filter(({ score }) => score > ranked[0].score / 20));
+      return { total: found.length, results: found.slice(0, most).map(({ record, words }) => ({ ...record, ...excerpt(record.text, words) })) };
+    }
+  }
+
+  function excerpt(text, words) {
+    const sentences = text.split(/\n|(?<=[.?!]['"”’)]?) (?=\S)/);
+    const matchers = words.map((word) => matcher([word]));
+    let [sentence, most] = [sentences[0], 0];
+    for (const candidate of sentences) {
+      const folded = fold(candidate);
+      const hits = matchers.filter((expression) => folded.search(expression) >= 0).length + (folded.search(matcher(words)) >= 0 && words.length ? 1 : 0);
+      if (hits > most) [sentence, most] = [candidate, hits];
+    }
+    const folded = fold(sentence);
+    const marks = matchers.flatMap((expression) => [...folded.matchAll(expression)].map(({ 0: { length }, index }) => [index, index + length]));
+    return { sentence, marks: marks.sort(([one], [other]) => one - other) };
+  }
+
+  const TEXT = {
+    ko: { found: (total) => (total ? `${total}곳을 찾았다` : "찾은 곳이 없다"), failed: "검색할 내용을 불러오지 못했다" },
+    en: { found: (total) => (total ? `${total} place${total > 1 ? "s" : ""} found` : "Nothing found"), failed: "What the search needs could not be loaded" },
+  }[document.documentElement.lang];
+
+  let loading;
+  function load() {
+    loading ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script"); // a page opened as a file may not fetch
+      Object.assign(script, { src: `${document.documentElement.dataset.content_root}sections.js`, onload: () => resolve(new Index(SECTIONS)), onerror: reject });
+      document.head.append(script);
+    });
+    return loading;
+  }
+
+  function element(name, properties, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  }
+
+  // The matched words go along, so that the page marks them; of the short ones every syllable of other words would be marked.
+  function item({ url, title, page, sentence, marks }) {
+    const said = new Set(marks.map(([start, end]) => sentence.slice(start, end)).filter((word) => /[가-힣]{2}|.{4}/.test(word)));
+    const [path, place] = url.split("#");
+    const href = path + (said.size ? `?highlight=${encodeURIComponent([...said].join(" "))}` : "") + (place ? `#${place}` : "");
+    const text = element("p");
+    let end = 0;
+    for (const [start, stop] of marks) {
+      if (start < end) continue;
+      text.append(sentence.slice(end, start), element("mark", {}, sentence.slice(start, stop)));
+      end = stop;
+    }
+    text.append(sentence.slice(end));
+    return element("li", {}, element("a", { href }, title), ...(page === title ? [] : [" ", element("span", {}, page)]), text);
+  }
+
+  for (const form of document.querySelectorAll("form.bd-search")) {
+    const input = form.querySelector("input");
+    const status = element("p", { className: "search-status", role: "status" });
+    const list = element("ol", { className: "search-results" });
+    form.after(status, list);
+    const onPage = form.closest(".bd-search-container");
+
+    const show = async () => {
+      const query = input.value;
+      const answer = query.trim() && (await load().then((index) => index.search(query, onPage ? 50 : 8), () => null));
+      if (query !== input.value) return;
+      status.textContent = answer ? TEXT.found(answer.total) : answer === null ? TEXT.failed : "";
+      list.replaceChildren(...(answer ? answer.results.map(item) : []));
+      list.dataset.query = query;
+      if (answer) performance.mark("search-results");
+      if (onPage) history.replaceState(null, "", query ? `?q=${encodeURIComponent(query)}` : location.pathname);
+    };
+    input.addEventListener("focus", load, { once: true });
+    input.addEventListener("input", show);
+    if (!onPage) continue;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    input.value = new URLSearchParams(location.search).get("q") ?? "";
+    input.focus();
+    show();
+  }
+}

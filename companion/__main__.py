@@ -1,0 +1,199 @@
+"""`python -m companion`: train a model of any family on any data, draw from it, measure it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from companion import checkpoint, compare, data
+from companion.parallel import join
+from companion.ppca import PPCA
+from companion.runs import Run
+from companion.training import fit
+
+#: The families, and what `fit` is told of each beside the options.
+FAMILIES = {"ppca": {}, "autoencoder": {}, "vae": {"ema": 0.99}, "gan": {"ema": 0.99, "betas": (0.0, 0.99)}}
+FAMILIES["diffusion"] = {"ema": 0.99}
+HELP = f"""
+DATA is a data set of the book: {", ".join(data.NAMES)};
+or your own: a folder of images of one size; a CSV file of numbers, with or without a line of names; an .npy or .npz
+file, a table of shape (n, d), or images of shape (n, height, width) or (n, height, width, 3). Tables are standardised
+column by column; missing entries (NaN, or empty in a CSV file) are for ppca alone. One row in ten is kept back to
+measure; of hangul, mnist and fashion-mnist those that are meant for it. Of images, vae and ppca draw the mean.
+
+The folder of a run holds settings.json, the checkpoint, samples.png (of an autoencoder: images, and what it makes of
+them) and metrics.json. Ctrl-C ends the training after a step; the same command with --resume goes on from there.
+
+  python -m companion train vae digits
+  python -m companion train vae digits --resume --steps 20000
+  python -m companion train ppca table.csv --latent-dim 3
+  python -m companion train diffusion photos/ --folder runs/photos
+  python -m companion sample runs/vae-digits more.png --number 100
+  python -m companion evaluate runs/vae-digits
+  torchrun --nproc-per-node 2 -m companion train gan mnist
+"""
+
+
+def train(given: Namespace) -> int:
+    rows, _ = data.rows_of(given.data)
+    shape, pixels = rows.shape[1:], rows.ndim == 4
+    d = shape.numel()
+    if given.family != "ppca" and rows.isnan().any():
+        raise ValueError(
+            f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
+        )
+    shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
+    if not pixels:
+        shift = rows.nanmean(0)
+        scale = (rows - shift).square().nanmean(0).sqrt()
+        useless = [str(i) for i in (~(scale > 0)).nonzero().flatten().tolist()]
+        if useless:
+            raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
+        shift, scale = shift.tolist(), scale.tolist()
+    divisible = pixels and not any(side % 4 for side in shape[1:])
+    network = given.network or ("conv" if divisible and d > 1024 else "mlp")
+    latent_dim = given.latent_dim or {"ppca": min(16, d - 1), "autoencoder": min(16, max(1, d // 2))}.get(
+        given.family, 16
+    )
+    width = given.width or (32 if network == "conv" else 256)
+    settings = {"shape": list(shape), "shift": shift, "scale": scale, "network": network}
+    settings |= {"latent_dim": latent_dim, "width": width}
+    settings |= {
+        name: getattr(given, name) for name in ("family", "data", "steps", "batch_size", "lr", "seed", "device")
+    }
+    run = Run(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
+    if given.resume:
+        before = Run(run.folder).settings
+        differing = [name for name in settings if name != "steps" and settings[name] != before.get(name)]
+        if differing:
+            name = differing[0]
+            raise ValueError(f"{run.folder} was made with {name} {before.get(name)}, not {settings[name]}")
+    elif run.checkpoint.exists():
+        raise ValueError(f"{run.folder} holds a run: add --resume to go on, or name another by --folder")
+    group = join()
+    if group.size > 1:
+        group.agree(settings=settings)
+    if group.rank == 0:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    x = run.scaled(rows)
+    if given.family == "ppca":
+        shared = group.size > 1 and not x.isnan().any()
+        own = x.tensor_split(group.size)[group.rank]
+        model = PPCA.fit_stream([own], latent_dim) if shared else PPCA.fit(x, latent_dim)
+        if group.rank == 0:
+            checkpoint.write(run.checkpoint, {f"model.{name}": value for name, value in model.state_dict().items()}, {})
+    else:
+        options = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "seed", "device")}
+        history = fit(run.build(), x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
+        if history.interrupted:
+            if group.rank == 0:
+                print(
+                    f"stopped after {len(next(iter(history.losses.values())))} steps: --resume goes on", file=sys.stderr
+                )
+            return 130
+    return evaluate(Namespace(folder=run.folder)) if group.rank == 0 else 0
+
+
+def sample(given: Namespace) -> int:
+    run = Run(given.folder)
+    if given.file.exists():
+        raise ValueError(f"{given.file} exists: name another file")
+    if given.file.suffix not in (".png", ".npy", ".csv"):
+        raise ValueError(f"{given.file} must end in .png, .npy or .csv")
+    x = run.unscaled(run.draw(run.load(), given.number, given.seed))
+    if given.file.suffix == ".png":
+        run.show(x, given.file)
+    elif given.file.suffix == ".npy":
+        np.save(given.file, x.numpy())
+    else:
+        np.savetxt(given.file, x.flatten(1).numpy(), fmt="%.6g", delimiter=",")
+    return 0
+
+
+def evaluate(given: Namespace) -> int:
+    print(json.dumps(Run(given.folder).report(), indent=2))
+    print(f"in {given.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
+    return 0
+
+
+def compare_families(given: Namespace) -> int:
+    tuned = given.tuned and json.loads(given.tuned.read_text(encoding="utf-8"))
+    budget = {name: getattr(given, name) for name in compare.BUDGET}
+    results = compare.compare(given.path, families=given.families, seeds=given.seeds, tuned=tuned, **budget)
+    print(compare.trials(results), compare.table(results), sep="\n\n")
+    return 0
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 2 after a refusal, in one line, and 130 after Ctrl-C.
+
+    Args:
+        arguments: of the command line; by default those that Python was called with.
+    """
+    options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": HELP}
+    parser = Parser(prog="python -m companion", description="Generative models of your own data.", **options)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a model and measure it", **options)
+    command.set_defaults(do=train)
+    command.add_argument("family", choices=FAMILIES, metavar="FAMILY", help=", ".join(FAMILIES))
+    command.add_argument("data", metavar="DATA", help="what to learn, see below")
+    command.add_argument("--folder", help="folder of the run (runs/FAMILY-DATA)")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint, --steps may be raised")
+    command.add_argument("--steps", type=int, default=5000, help="training steps, none for ppca (%(default)s)")
+    command.add_argument("--batch-size", type=int, default=128, help="rows in a step (%(default)s)")
+    command.add_argument(
+        "--lr", type=float, default=1e-3, help="learning rate; lower it if losses explode (%(default)s)"
+    )
+    command.add_argument("--latent-dim", type=int, help="entries of z, not of diffusion (at most 16)")
+    command.add_argument("--network", choices=("mlp", "conv"), help="(conv for images of more than 1024 numbers)")
+    command.add_argument("--width", type=int, help="of the networks (mlp 256, conv 32)")
+    command.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (%(default)s)")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
+
+    command = commands.add_parser("sample", help="draw new rows or images into a file", **options)
+    command.set_defaults(do=sample)
+    command.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    command.add_argument("file", type=Path, metavar="FILE", help=".png, .npy or .csv")
+    command.add_argument("--number", type=int, default=64, help="how many (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+
+    command = commands.add_parser("evaluate", help="measure a run again", **options)
+    command.set_defaults(do=evaluate)
+    command.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+
+    command = commands.add_parser("compare", help="train all families by one budget and measure them by one yardstick")
+    command.set_defaults(do=compare_families)
+    command.add_argument("path", type=Path, help="JSON file for the results; if it exists, what it lacks is added")
+    command.add_argument("--families", nargs="+", default=list(compare.FAMILIES), metavar="FAMILY", help="which")
+    command.add_argument("--seeds", type=int, default=5, help="runs of each family")
+    command.add_argument("--tuned", type=Path, help="results whose trials decide the settings, instead of new trials")
+    for name, default in compare.BUDGET.items():
+        command.add_argument(f"--{name}", type=type(default), default=default, help=f"by default {default}")
+
+    given = parser.parse_args(arguments)
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
+    try:
+        return given.do(given)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""A run of `python -m companion`: a folder with a model, the settings that it was made by, and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from companion import data, metrics, plots
+from companion.autoencoder import Autoencoder
+from companion.devices import evaluating, find_device
+from companion.diffusion import Diffusion, Heun
+from companion.gan import GAN
+from companion.likelihoods import Gaussian, bernoulli
+from companion.nets import ResidualMLP, UNet, conv_decoder, conv_encoder, mlp
+from companion.ppca import PPCA
+from companion.training import load
+from companion.vae import VAE
+
+#: How many rows and samples are compared.
+MEASURED = 500
+
+
+class Run:
+    """What one folder holds: settings.json, the checkpoint, samples.png and metrics.json.
+
+    Args:
+        folder: it may not exist yet.
+        settings: "family" ("ppca", "autoencoder", "vae", "gan" or "diffusion"), "data" for `data.rows_of`, "shape" of
+            one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
+            "latent_dim", "width", "seed" and "device"; by default those of settings.json.
+
+    Raises:
+        ValueError: if there are no settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict | None = None) -> None:
+        about = folder / "settings.json"
+        if settings is None and not about.exists():
+            raise ValueError(f"{folder} holds no run: name the folder that train has made, such as runs/vae-digits")
+        self.settings = json.loads(about.read_text(encoding="utf-8")) if settings is None else settings
+        self.folder, self.checkpoint = folder, folder / "checkpoint.safetensors"
+        self.family, self.shape = self.settings["family"], torch.Size(self.settings["shape"])
+        self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
+        self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """x on the model's scale, flat for networks that are not convolutional."""
+        x = (x - self.shift) / self.scale
+        return x if self.conv else x.flatten(1)
+
+    def unscaled(self, x: Tensor) -> Tensor:
+        """x in the data's units and shape."""
+        x = x.cpu().reshape(-1, *self.shape) * self.scale + self.shift
+        return x.clamp(0, 1) if self.pixels else x
+
+    def build(self) -> nn.Module:
+        """The model, untrained."""
+        d, shape, q, width = self.shape.numel(), self.shape, self.settings["latent_dim"], self.settings["width"]
+
+        def encoder(outputs: int) -> nn.Module:
+            return conv_encoder(shape, outputs, width) if self.conv else mlp(d, width, width, outputs)
+
+        torch.manual_seed(self.settings["seed"])
+        if self.family == "ppca":
+            return PPCA(torch.zeros(d, q), torch.zeros(d), 1.0)
+        if self.family == "diffusion":
+            return Diffusion(*((UNet(shape, width), shape) if self.conv else (ResidualMLP(d, width, 3), d)), "straight")
+        decoder = conv_decoder(q, shape, width) if self.conv else mlp(q, width, width, d)
+        if self.family == "gan":
+            return GAN(nn.Sequential(decoder, nn.Sigmoid()) if self.pixels else decoder, encoder(1), q)
+        if self.family == "vae":
+            return VAE(encoder(2 * q), decoder, bernoulli if self.pixels else Gaussian())
+        return Autoencoder(encoder(q), decoder)
+
+    def load(self) -> nn.Module:
+        """The model of the checkpoint."""
+        model = self.build()
+        load(model, self.checkpoint)
+        return model.to(find_device(self.settings["device"]))
+
+    @torch.no_grad()
+    def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
+        """n new x on the model's scale; of images, where there is p(x | z), its mean.
+
+        Raises:
+            ValueError: if the model is an autoencoder.
+        """
+        torch.manual_seed(seed)
+        if self.family == "autoencoder":
+            raise ValueError("an autoencoder has no p(z) to draw from: train a vae")
+        if self.pixels and self.family in ("ppca", "vae"):
+            with evaluating(model):
+                return (model.decode if self.family == "vae" else model.likelihood)(model.prior().sample((n,))).mean
+        return model.sample(n, Heun(20)) if self.family == "diffusion" else model.sample(n)
+
+    def show(self, x: Tensor, path: Path) -> None:
+        """Write a picture of x, which is in the data's units."""
+        if self.pixels:
+            plots.save_images(1 - x if self.settings["data"] in data.NAMES else x, path)  # the book's have ink 1
+        else:
+            plots.save_points({"data": data.rows_of(self.settings["data"])[1][:MEASURED], self.family: x}, path)
+
+    @torch.no_grad()
+    def report(self) -> dict:
+        """Measure the model on rows that it has not seen, with samples.png and metrics.json; returns what that holds.
+
+        What samples are worth, those rows say: training rows are compared with them by the same measures.
+        """
+        model, name = self.load(), self.settings["data"]
+        device = next(iter(model.state_dict().values())).device
+        seen, x = (self.scaled(rows[:MEASURED]).to(device) for rows in data.rows_of(name))
+        record: dict[str, object] = {"rows": len(x)}
+        if self.family in ("ppca", "vae", "diffusion"):
+            nats = model.log_prob(x) if self.family == "ppca" else model.elbo(x)
+            nats = nats.cpu() - (~x.isnan()).flatten(1).float().cpu() @ self.scale.log().expand(self.shape).flatten()
+            key = "log p(x) in nats" if self.family == "ppca" else "lower bound of log p(x) in nats"
+            record |= {key: nats.mean().item(), "standard error": nats.std().item() / len(x) ** 0.5}
+        if self.family == "autoencoder":
+            drawn = model.reconstruct(x)
+            record["squared error"] = (drawn - x).square().mean().item()
+            record["squared error of the mean"] = (seen.mean(0) - x).square().mean().item()
+            shown = torch.stack([x[:32], drawn[:32]], 1).flatten(0, 1) if self.pixels else drawn
+        else:
+            drawn = shown = self.draw(model, MEASURED)
+            rows = [part[~part.flatten(1).isnan().any(1)] for part in (drawn, seen, x)]  # the complete ones
+            for key, distance in (("mmd", metrics.mmd), ("frechet", metrics.frechet_distance)):
+                if min(map(len, rows)) > 1 and (key == "mmd" or self.shape.numel() <= 2048):
+                    record[key] = {"samples": distance(rows[0], rows[2]), "training rows": distance(rows[1], rows[2])}
+        if name in ("hangul", "hangul28"):
+            score = metrics.hangul_score(self.unscaled(drawn), data.hangul(self.shape[-1]))
+            record |= {key: value for key, value in dataclasses.asdict(score).items() if value == value}  # no NaN
+        if name in ("ring", "grid"):
+            modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
+            record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
+        self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
+        (self.folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return record

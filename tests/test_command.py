@@ -1,0 +1,234 @@
+"""`python -m companion`: every family, every kind of data, a run that goes on, and refusals in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from companion import checkpoint, data
+from companion.__main__ import main
+from companion.ppca import PPCA
+from companion.runs import Run
+
+TINY = ["--steps", "3", "--width", "8", "--batch-size", "16", "--device", "cpu"]
+FILES = {"settings.json", "checkpoint.safetensors", "samples.png", "metrics.json"}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = np.random.default_rng(0).normal([1000, 1], [200, 0.1], (60, 2)).round(4)
+    np.savetxt("table.csv", table, delimiter=",", header="가격,비율", comments="", encoding="utf-8")
+    np.save("table.npy", table)
+    np.savez("pixels.npz", x=np.random.default_rng(1).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    Path("colour").mkdir()
+    for i in range(24):
+        Image.fromarray(np.full((8, 12, 3), (10 * i, 100, 200), dtype=np.uint8)).save(f"colour/{i}.png")
+
+
+def settings(run: str) -> dict:
+    return json.loads((Path("runs") / run / "settings.json").read_text(encoding="utf-8"))
+
+
+def result(run: str) -> dict:
+    return json.loads((Path("runs") / run / "metrics.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ppca", "autoencoder", "vae", "gan", "diffusion"])
+@pytest.mark.parametrize("name", ["moons", "digits"])
+def test_every_family_learns_points_and_images(family: str, name: str) -> None:
+    options = ["--latent-dim", "1"] if name == "moons" else []
+    assert main(["train", family, name, *TINY, *options]) == 0
+    run = f"{family}-{name}"
+    assert {path.name for path in (Path("runs") / run).iterdir()} == FILES
+    found = result(run)
+    if family == "autoencoder":
+        assert found["squared error"] > 0
+    else:
+        assert abs(found["mmd"]["training rows"]) < 0.02
+        assert main(["sample", f"runs/{run}", "new.npy", "--number", "5"]) == 0
+        assert np.load("new.npy").shape == (5, *settings(run)["shape"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "name", "shape", "network"),
+    [
+        ("vae", "table.csv", [2], "mlp"),
+        ("gan", "pixels.npz", [1, 8, 8], "mlp"),
+        ("vae", "colour", [3, 8, 12], "conv"),
+        ("diffusion", "colour", [3, 8, 12], "conv"),
+        ("diffusion", "hangul", [1, 16, 16], "mlp"),
+    ],
+)
+def test_every_kind_of_data(family: str, name: str, shape: list[int], network: str) -> None:
+    assert main(["train", family, name, *TINY, "--network", network, "--latent-dim", "2"]) == 0
+    run = Run(Path("runs") / f"{family}-{Path(name).stem}")
+    assert run.settings["shape"] == shape
+    rows, _ = data.rows_of(name)
+    torch.testing.assert_close(run.unscaled(run.scaled(rows)), rows, rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_with_gaps_is_measured_in_its_own_units() -> None:
+    """log p(x) against the model rebuilt by hand, in units of the file."""
+    lines = Path("table.csv").read_text(encoding="utf-8").splitlines()
+    lines[5] = "," + lines[5].split(",")[1]
+    Path("gaps.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert main(["train", "ppca", "gaps.csv"]) == 0
+    rows, kept = data.rows_of("gaps.csv")
+    mean, std = rows.nanmean(0), (rows - rows.nanmean(0)).square().nanmean(0).sqrt()
+    model = PPCA.fit((rows - mean) / std, 1)
+    units = torch.diag(std)
+    x = torch.distributions.MultivariateNormal(mean + units @ model.mu, units @ model.C @ units)
+    if kept.isnan().any():
+        pytest.fail("choose another row for the gap: this oracle takes complete rows")
+    assert result("ppca-gaps")["log p(x) in nats"] == pytest.approx(x.log_prob(kept).mean().item(), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_and_ends_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "vae", "digits", *TINY]) == 0
+    assert main(["train", "vae", "digits", *TINY]) == 2  # it overwrites nothing
+    assert "add --resume" in capsys.readouterr().err
+    assert main(["train", "vae", "digits", *TINY, "--resume", "--steps", "6"]) == 0
+    assert main(["train", "vae", "digits", *TINY, "--folder", "once", "--steps", "6"]) == 0
+    two, one = (checkpoint.read(Path(run) / "checkpoint.safetensors")[0] for run in ("runs/vae-digits", "once"))
+    assert all(torch.equal(two[name], one[name]) for name in one)
+    before = result("vae-digits")
+    assert main(["evaluate", "runs/vae-digits"]) == 0
+    assert result("vae-digits")["mmd"] == before["mmd"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["new.png", "new.csv"])
+def test_samples_go_into_a_file_once(name: str) -> None:
+    main(["train", "ppca", "table.npy"])
+    assert main(["sample", "runs/ppca-table", name, "--number", "7"]) == 0
+    assert main(["sample", "runs/ppca-table", name]) == 2
+    if name == "new.csv":
+        x = np.loadtxt(name, delimiter=",")
+        assert x.shape == (7, 2)
+        assert abs(x[:, 0].mean() - 1000) < 300  # in the file's units
+
+
+REFUSALS = {
+    "no such family": (["train", "flow", "digits"], "invalid choice: 'flow'"),
+    "no data": (["train", "vae"], "required: DATA"),
+    "no such data": (["train", "vae", "nowhere"], "nowhere is no data set of the book"),
+    "no such file": (["train", "vae", "nowhere.csv"], "No such file"),
+    "gaps": (["train", "vae", "gaps.csv"], "has missing entries: only ppca takes them"),
+    "words": (["train", "vae", "words.csv"], "words.csv, line 3: could not convert string to float: 'b'"),
+    "ragged": (["train", "vae", "ragged.csv"], "ragged.csv, line 2: 1 entries, where line 1 has 2"),
+    "few rows": (["train", "vae", "few.csv"], "few.csv has 2 rows: at least 20 are needed"),
+    "constant column": (["train", "vae", "constant.csv"], "columns 1, counted from 0, are constant"),
+    "sizes": (["train", "vae", "sizes"], "have 8 × 12 and 9 × 12 pixels"),
+    "broken image": (["train", "vae", "broken"], "x.png cannot be read as an image"),
+    "no images": (["train", "vae", "empty"], "holds no images"),
+    "range": (["train", "vae", "range.npy"], "images from 0 to 255: make them uint8"),
+    "shape": (["train", "vae", "shape.npy"], "an array of float64 and shape (30,)"),
+    "broken array": (["train", "vae", "broken.npz"], "broken.npz cannot be read"),
+    "several arrays": (["train", "vae", "two.npz"], "it holds a, b: name the array of data x"),
+    "latent": (["train", "ppca", "table.csv", "--latent-dim", "2"], "choose fewer than the 2 columns"),
+    "steps": (["train", "vae", "table.csv", "--steps", "-1"], "steps must be at least 1"),
+    "device": (["train", "vae", "table.csv", "--device", "abacus"], "device must be such as"),
+    "odd sides": (["train", "vae", "odd.npy", "--network", "conv"], "multiples of 4"),
+    "no run to go on": (["train", "vae", "table.csv", "--resume"], "holds no run"),
+    "no run": (["sample", "runs/none", "x.png"], "runs/none holds no run"),
+    "ending": (["sample", "made", "x.txt"], "x.txt must end in .png, .npy or .csv"),
+    "other settings": (["train", "autoencoder", "table.csv", "--folder", "made", "--resume"], "not"),
+    "no draws": (["sample", "made", "x.png"], "an autoencoder has no p(z)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, reason = REFUSALS[case]
+    Path("gaps.csv").write_text("1,2\n" * 30 + ",3\n", encoding="utf-8")
+    Path("words.csv").write_text("a,a\n1,2\n1,b\n", encoding="utf-8")
+    Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
+    Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
+    Path("constant.csv").write_text("".join(f"{i},7\n" for i in range(30)), encoding="utf-8")
+    for folder in ("sizes", "broken", "empty"):
+        Path(folder).mkdir()
+    Image.new("L", (8, 12)).save("sizes/a.png")
+    Image.new("L", (9, 12)).save("sizes/b.png")
+    Path("broken/x.png").write_text("no image", encoding="utf-8")
+    np.save("range.npy", np.linspace(0, 255, 30 * 16).reshape(30, 4, 4))
+    np.save("shape.npy", np.zeros(30))
+    np.save("odd.npy", np.random.default_rng(0).random((30, 6, 6)))
+    Path("broken.npz").write_bytes(b"PK\3\4 no archive")
+    np.savez("two.npz", a=np.zeros(3), b=np.zeros(3))
+    if "made" in arguments:
+        assert main(["train", "autoencoder", "table.csv", "--folder", "made", *TINY]) == 0
+        capsys.readouterr()
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    (line,) = [line for line in said.err.splitlines() if line]
+    assert line.startswith("error: ")
+    assert reason in line
+    assert not said.out
+    assert not Path("x.png").exists()
+
+
+def start(*arguments: str, size: int = 0) -> subprocess.Popen:
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"] if size else []
+    return subprocess.Popen(
+        [sys.executable, *launch, "-m", "companion", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
+    job = start("train", "vae", "table.csv", "--folder", "long", "--width", "8", "--steps", "1000000")
+    file, end = tmp_path / "long" / "checkpoint.safetensors", time.monotonic() + 200
+    while not (file.exists() and checkpoint.read(file)[1]["done"] > 0):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    os.killpg(job.pid, signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    done = checkpoint.read(file)[1]["done"]
+    assert job.returncode == 130
+    assert errors.splitlines()[-1] == f"stopped after {done} steps: --resume goes on"
+    assert "Traceback" not in errors
+    assert main(["sample", "long", "some.npy", "--number", "3"]) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run() -> None:
+    """PPCA and a VAE under torchrun, against one process."""
+    for family in ("ppca", "vae"):
+        arguments = ["train", family, "table.csv", *TINY, "--latent-dim", "1"]
+        job = start(*arguments, "--folder", "two", size=2)
+        _, errors = job.communicate(timeout=200)
+        assert job.returncode == 0, errors
+        assert main([*arguments, "--folder", "one"]) == 0
+        two, one = (checkpoint.read(Path(run) / "checkpoint.safetensors")[0] for run in ("two", "one"))
+        for name in one:
+            if name.startswith("model."):
+                torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-4)
+        for run in ("one", "two"):
+            assert {path.name for path in Path(run).iterdir()} == FILES
+            for path in Path(run).iterdir():
+                path.unlink()
