@@ -413,7 +413,7 @@ def test_the_list_says_method_and_error_and_links_every_test(small: Path) -> Non
     assert (
         "1,200 numbers compared. The relative difference closest to its tolerance is 3·10⁻¹²; 10⁻⁹ is allowed." in said
     )
-    assert "The test asserts inequalities" in said
+    assert "The test asks for equality or an inequality" in said
     names = [given["href"] for given in page.having("check-name")]
     assert names == ["test_few.html#L-4", *(f"test_many.html#L-{line}" for line in (4, 8, 12, 16, 20))]
     assert "<code>합</code>이다" in (small / "ko" / "equations.html").read_text()
