@@ -103,7 +103,7 @@ $(VENV)/test: $(VENV)/book
 	@touch $@
 
 # Side by side: each keeps one core busy.
-environments:
+environments: $(VENV)/python
 	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/test $(KERNEL)
 
 $(VENV)/bench: $(VENV)/test

@@ -81,7 +81,7 @@ def train(given: Namespace) -> int:
         group.agree(settings=settings)
     if group.rank == 0:
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (run.folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
     x = run.scaled(rows)
     if given.family == "ppca":
         shared = group.size > 1 and not x.isnan().any()

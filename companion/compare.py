@@ -452,21 +452,6 @@ def chosen(results: dict, name: str) -> dict:
     return min(trials, key=lambda record: record["criterion"])["knobs"]
 
 
-def small(*, seconds: float = 8.0, seed: int = 0, progress: bool = True) -> dict:
-    """A comparison of a minute, in this process: less training and fewer samples, with the settings of `stored`."""
-    budget = BUDGET | {"seconds": seconds, "samples": PAIRED}
-    results = {"about": budget | _machine("cpu"), "runs": []}
-    names = [*REFERENCES, "PPCA", "VAE", "GAN", "diffusion"]
-    with tqdm(names, disable=not progress) as bar:
-        for name in bar:
-            bar.set_description(name)
-            knobs = chosen(stored(), name) if name in FAMILIES else None
-            record = measure(name, seed, knobs=knobs, **budget)
-            record.pop("memory", None)  # the process has held other things
-            results["runs"].append({"name": name, "seed": seed, "knobs": knobs} | record)
-    return results
-
-
 def stored(name: str = "comparison") -> dict:
     """The results that come with the package: "comparison", and "comparison-large" with more time and parameters."""
     return json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
@@ -589,7 +574,7 @@ def table(results: dict, columns: Sequence[str] = tuple(COLUMNS)) -> Table:
     """Mean ± standard error of each row; reference rows in parentheses, † where one cheats the measure.
 
     Args:
-        results: what `compare`, `small` or `stored` gives.
+        results: what `compare` or `stored` gives.
         columns: of COLUMNS.
     """
     cheating = cheats(results)
