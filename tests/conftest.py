@@ -122,8 +122,9 @@ PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="v
 
 # A model as anywidget hands it to a widget's script; `saved` holds what goes to Python.
 SHOW = """async ({state, buffers}) => {
-  for (const {data, path: [name]} of buffers) {
-    state[name] = new DataView(Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)).buffer);
+  for (const {data, path} of buffers) {
+    const holder = path.slice(0, -1).reduce((within, name) => within[name], state);
+    holder[path.at(-1)] = new DataView(Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)).buffer);
   }
   const listeners = {}, saved = [];
   let changes = {};

@@ -15,14 +15,14 @@ const PLAYGROUND_WORDS = {
     losses: { minimax: "최소최대", "non-saturating": "비포화", wasserstein: "바서슈타인", relativistic: "상대론적" },
     pad: "점을 찍는 자리. 화살표로 십자를 옮기고, 엔터나 스페이스로 점을 찍고, 백스페이스로 가까운 점을 지운다.",
     hint: "끌어서 점을 그린다. 글쇠로는 화살표, 엔터, 백스페이스.",
-    copied: "링크를 복사했다.", link: "링크", empty: "점이 없다. 그리거나 고른다.",
+    copied: "링크를 복사했다.", link: "링크", empty: "점이 없다. 그리거나 고른다.", refused: "이 브라우저에서는 학습을 시작하지 못했다.",
     at: (x, y, n) => `(${x}, ${y}), 점 ${n}개`, running: "학습을 시작했다.", paused: "학습을 멈추었다.",
     picture: (name, text) => `${name}: ${text}`, summary: (name, step) => `${name} ${step}걸음`,
     experiments: {
       collapse: { title: "GAN 무너뜨리기", look: "학습을 누르고 봉우리 수를 보라. 그다음 GAN 설정에서 관성만 0으로 바꾸어 다시 학습시켜라." },
       linear: { title: "고리 위의 PPCA", look: "밀도가 가장 큰 곳을 보라. 거기에 데이터가 있는가? 그다음 혼합 모델의 성분을 1로 줄여 두 그림을 견주어라." },
       memory: { title: "점 하나: 누가 외우나?", look: "표본이 점에 얼마나 빨리 모이는지, 모인 뒤에 머무르는지 보라." },
-      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "두 무리 사이에 놓인 파란 표본을 VAE와 혼합 모델에서 견주어라." },
+      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "두 무리 사이에 놓인 파란 표본을 세 모델에서 견주어라." },
       few: { title: "적은 걸음: 오일러와 호인", look: "2,000걸음쯤 학습시키고 멈춘 뒤, 확산 설정에서 뽑는 걸음과 뽑는 법을 바꾸어라." },
     },
     note: "log p(x)의 단위는 점 하나에 nat. 표본은 파란 점, 데이터는 회색 점이다.",
@@ -41,14 +41,14 @@ const PLAYGROUND_WORDS = {
     losses: { minimax: "minimax", "non-saturating": "non-saturating", wasserstein: "Wasserstein", relativistic: "relativistic" },
     pad: "Drawing area. Arrows move the cross, Enter or Space adds a point, Backspace removes a near one.",
     hint: "Drag to draw points; on a keyboard: arrows, Enter, Backspace.",
-    copied: "Link copied.", link: "Link", empty: "There are no points: draw some, or pick a set.",
+    copied: "Link copied.", link: "Link", empty: "There are no points: draw some, or pick a set.", refused: "Training could not be started in this browser.",
     at: (x, y, n) => `(${x}, ${y}), ${n} points`, running: "Training has started.", paused: "Training is paused.",
     picture: (name, text) => `${name}: ${text}`, summary: (name, step) => `${name} ${step} steps`,
     experiments: {
       collapse: { title: "make the GAN collapse", look: "Press Train and watch the number of modes. Then set only the momentum to 0 in the GAN's settings, and train again." },
       linear: { title: "PPCA on a ring", look: "Where is the density largest? Are there any data? Then give the mixture 1 component and compare both pictures." },
       memory: { title: "one point: who memorises?", look: "See how fast the samples gather at the point, and whether they stay there." },
-      between: { title: "two far groups: what does the VAE put between?", look: "Compare how many blue samples of the VAE and of the mixture lie between the two groups." },
+      between: { title: "two far groups: what does the VAE put between?", look: "Compare how many blue samples of the three models lie between the two groups." },
       few: { title: "few steps: Euler against Heun", look: "Train for about 2,000 steps, pause, then change sampling steps and sampler in the settings of diffusion." },
     },
     note: "log p(x) is in nats a point. Samples are blue, data grey.",
@@ -73,7 +73,7 @@ const CHOICES = {
   steps: [1, 2, 3, 5, 10, 20, 50],
   time: Array.from({ length: 21 }, (_, i) => i / 20),
 };
-const DEFAULTS = {
+export const DEFAULTS = {
   components: 8, beta: 1, loss: "relativistic", at: "both", momentum: 0, predict: "velocity", sampler: "heun", steps: 10, time: 0.3,
 };
 const OF_FAMILY = { mixture: ["components"], vae: ["beta"], gan: ["loss", "at", "momentum"], diffusion: ["predict", "sampler", "steps", "time"] };
@@ -178,7 +178,7 @@ const EXPERIMENTS = {
   collapse: { set: "ring", off: ["ppca", "mixture", "vae", "diffusion"], settings: { loss: "minimax", at: "none", momentum: 0.9 } },
   linear: { set: "ring", off: ["vae", "gan", "diffusion"], settings: {} },
   memory: { set: "point", off: [], settings: {} },
-  between: { set: "groups", off: ["ppca", "gan", "diffusion"], settings: {} },
+  between: { set: "groups", off: ["ppca", "gan"], settings: {} },
   few: { set: "ring", off: ["ppca", "mixture", "vae", "gan"], settings: { steps: 3 } },
 };
 
@@ -304,6 +304,7 @@ function buildPlayground(model, root, signal) {
     curves[name] = [];
     if (!taken(name) || !data.points.length) return redraw();
     const worker = (workers[name] = new Worker(program, { type: "module" }));
+    worker.onerror = () => say(($(".guide").textContent = t.refused));
     worker.onmessage = ({ data: picture }) => {
       pictures[name] = picture;
       if (picture.losses.length) curves[name].push([picture.step, ...picture.losses]);
@@ -539,7 +540,7 @@ function buildPlayground(model, root, signal) {
   return draw;
 }
 
-const LEARNING_RATE = 4e-3;
+export const LEARNING_RATE = 4e-3;
 
 /** A density in blue, or where D says real in blue and fake in vermilion; of a GAN and others alike, nothing at a half. */
 function shade(context, { density, real }, side, colour) {
