@@ -39,10 +39,10 @@ BOOTSTRAP = """\
 #@title 준비 · Setup
 try:
     import companion
-except ModuleNotFoundError:  # Colab: install the book's package alone, from a wheel beside the notebook if there is one
+except ModuleNotFoundError:  # Colab: install the book's package alone
     from glob import glob
-    package = (glob("companion-*.whl") or ["git+{url}@{ref}"])[0]
-    %pip install -q --no-deps "{{package}}"\
+    package = glob("companion-*.whl") or ["git+{url}@{ref}"]  # a wheel beside the notebook comes first
+    %pip install -q --no-deps "{{package[0]}}"\
 """
 
 

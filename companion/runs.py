@@ -137,5 +137,5 @@ class Run:
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
             record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
         self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
-        (self.folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (self.folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
         return record

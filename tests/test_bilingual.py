@@ -88,6 +88,9 @@ def test_links_between_pages_exist(path: Path) -> None:
     known = {f"{name}{suffix}" for name in notebooks.chapters() for suffix in (".md", ".ipynb")}
     existing = {file.name for file in (ROOT / "book" / "ko").iterdir()}
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s#]+)", without_code(path.read_text())):
+        if target.startswith("../_static/"):
+            assert (path.parent / target).exists(), f"{path.name} shows {target}"
+            continue
         assert target in known & existing, f"{path.name} links to {target}"
 
 

@@ -119,7 +119,7 @@ def test_panels_are_laid_out_as_large_as_they_fit() -> None:
 def test_every_chapter_has_a_figure_to_show() -> None:
     for lang, name in PAGES:
         notebook = ROOT / "book" / lang / f"{name}.ipynb"
-        if notebook.exists():
+        if notebook.exists() and name[0].isdigit():
             panels, alt = head.first_figure(notebook)
             assert alt
             with Image.open(io.BytesIO(head.preview(panels))) as picture:

@@ -29,7 +29,7 @@ TEXTS = {
         "switch": "한국어로 읽기",
         "colab": "Colab에서 실행",
         "colab_how": "이 페이지를 Colab에서 실행하는 방법",
-        "colab_steps": '<a href="{notebook}" download>노트북</a>과 <a href="{wheel}" download>패키지</a>를 내려받아, '
+        "colab_by_hand": '<a href="{notebook}" download>노트북</a>과 <a href="{wheel}" download>패키지</a>를 내려받아, '
         '노트북은 <a href="https://colab.research.google.com/" rel="noopener">Colab</a>의 ‘업로드’에서 열고 '
         "패키지는 그 왼쪽의 ‘파일’에 올린 뒤 셀을 차례로 실행한다.",
         "callout": "이 상자의 주소",
@@ -50,7 +50,7 @@ TEXTS = {
         "switch": "Read in English",
         "colab": "Run on Colab",
         "colab_how": "How to run this page on Colab",
-        "colab_steps": 'Download the <a href="{notebook}" download>notebook</a> and the '
+        "colab_by_hand": 'Download the <a href="{notebook}" download>notebook</a> and the '
         '<a href="{wheel}" download>package</a>, open the notebook under “Upload” on '
         '<a href="https://colab.research.google.com/" rel="noopener">Colab</a>, put the package into “Files” '
         "at its left, and run the cells in order.",
@@ -207,7 +207,7 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         owner_and_name = "/".join(theme["repository_url"].rstrip("/").split("/")[-2:])
         if "_" in owner_and_name.split("/")[0]:  # the placeholder, which GitHub lets nobody register
             version = theme["repository_branch"].removeprefix("v")
-            steps = TEXTS[lang]["colab_steps"]
+            steps = TEXTS[lang]["colab_by_hand"]
             context["frame"]["colab_steps"] = steps.format(notebook=notebook, wheel=f"../{WHEEL.format(version)}")
         else:
             path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
