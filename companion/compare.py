@@ -14,6 +14,7 @@ Reference rows calibrate the measures. Samples, clipped to [0, 1], are the means
 
 from __future__ import annotations
 
+import bisect
 import copy
 import dataclasses
 import functools
@@ -178,9 +179,8 @@ def widest(build: Callable[[int], nn.Module], parameters: int) -> int:
     def count(width: int) -> int:
         return sum(weight.numel() for weight in build(width).parameters())
 
-    width = next(2**i for i in itertools.count() if count(2**i) >= parameters)
-    for bit in reversed(range(width.bit_length() - 1)):
-        width -= 2**bit * (width > 2**bit and count(width - 2**bit) >= parameters)
+    enough = next(2**i for i in itertools.count() if count(2**i) >= parameters)
+    width = bisect.bisect_left(range(enough), parameters, lo=1, key=count)
     return min((width, max(width - 1, 1)), key=lambda width: abs(count(width) - parameters))
 
 
