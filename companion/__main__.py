@@ -18,8 +18,13 @@ from companion.runs import Run
 from companion.training import fit
 
 #: The families, and what `fit` is told of each beside the options.
-FAMILIES = {"ppca": {}, "autoencoder": {}, "vae": {"ema": 0.99}, "gan": {"ema": 0.99, "betas": (0.0, 0.99)}}
-FAMILIES["diffusion"] = {"ema": 0.99}
+FAMILIES = {
+    "ppca": {},
+    "autoencoder": {},
+    "vae": {"ema": 0.99},
+    "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
+    "diffusion": {"ema": 0.99},
+}
 HELP = f"""
 DATA is a data set of the book: {", ".join(data.NAMES)};
 or your own: a folder of images of one size; a CSV file of numbers, with or without a line of names; an .npy or .npz
