@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -46,6 +47,11 @@ class Run:
         self.family, self.shape = self.settings["family"], torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
         self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+
+    @functools.cached_property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """What `data.rows_of` gives, read once."""
+        return data.rows_of(self.settings["data"])
 
     def scaled(self, x: Tensor) -> Tensor:
         """x on the model's scale, flat for networks that are not convolutional."""
@@ -102,7 +108,7 @@ class Run:
         if self.pixels:
             plots.save_images(1 - x if self.settings["data"] in data.NAMES else x, path)  # the book's have ink 1
         else:
-            plots.save_points({"data": data.rows_of(self.settings["data"])[1][:MEASURED], self.family: x}, path)
+            plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, path)
 
     @torch.no_grad()
     def report(self) -> dict:
@@ -112,7 +118,7 @@ class Run:
         """
         model, name = self.load(), self.settings["data"]
         device = next(iter(model.state_dict().values())).device
-        seen, x = (self.scaled(rows[:MEASURED]).to(device) for rows in data.rows_of(name))
+        seen, x = (self.scaled(rows[:MEASURED]).to(device) for rows in self.rows)
         record: dict[str, object] = {"rows": len(x)}
         if self.family in ("ppca", "vae", "diffusion"):
             nats = model.log_prob(x) if self.family == "ppca" else model.elbo(x)
