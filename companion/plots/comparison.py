@@ -98,23 +98,3 @@ def priors(names: list[str], train: list[float], held_out: list[float]) -> Figur
     axis.set_title(r"$\mathbb{E}\,\log p\,(m_\phi(x))$  [nat]", fontsize=12)
     axis.legend(fontsize=10, loc="lower left", handlelength=1)
     return figure
-
-
-def measured(rows: list[str], panels: dict[str, tuple[list[float], list[float]]], marks: dict[str, float]) -> Figure:
-    """Several measures of the same rows, a panel each: means with an error bar of two standard errors.
-
-    Args:
-        rows: what was measured, from the top.
-        panels: {measure: (means, standard errors)}, NaN where there is none.
-        marks: {measure: value} where a dashed line is drawn, such as that of the data.
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.9 * len(panels) + 1.2, 0.3 * len(rows) + 0.9), sharey=True)
-    place = np.arange(len(rows))
-    for axis, (name, (mean, error)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        axis.errorbar(mean, place, xerr=2 * np.asarray(error), fmt="o", color=BLUE, ms=5, capsize=2, lw=1.3)
-        if name in marks:
-            axis.axvline(marks[name], color=GREY, ls="--", lw=1)
-        axis.set(title=name, ylim=(len(rows) - 0.5, -0.5))
-        axis.grid(axis="y", color="#E6E6E6", lw=0.8)
-    np.atleast_1d(axes)[0].set_yticks(place, rows)
-    return figure
