@@ -1,24 +1,26 @@
 """Several processes against one: the same losses and weights, one writer, and an end when one of them dies.
 
-Torchrun runs this file as a script for what signals do; the rest is compared between processes that are forked, with
-torchrun's variables, from a server that has imported everything: importing torch takes longer than all trainings here.
+All processes are forked from a server that has imported everything: importing torch takes longer than all trainings
+here. Torchrun's agent starts those that signals meet; the others get its variables.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from companion import checkpoint, parallel
 from companion.autoencoder import deep_autoencoder
@@ -129,6 +131,9 @@ def compare(rank: int, size: int, port: int, folder: Path) -> None:
 
 def train_long(folder: Path) -> None:
     """A training that only a signal or a death ends, with one line on what has happened."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not the agent's, from which this was forked
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
     (folder / f"pid{join().rank}").write_text(str(os.getpid()), encoding="utf-8")
     torch.manual_seed(0)
     make, data, options = FAMILIES["relativistic"]
@@ -138,19 +143,36 @@ def train_long(folder: Path) -> None:
     except ConnectionError as error:
         sys.exit(f"line: {error}")
     print(f"line: interrupted {history.interrupted} at {len(history.losses['generator'])}", flush=True)
+    sys.exit()  # what returns waits for an agent that has ended
 
 
-def torchrun(size: int, folder: Path) -> subprocess.Popen:
-    """`train_long` in several processes on this machine alone, at a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
-    return subprocess.Popen(
-        [*command, __file__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+def as_torchrun(size: int, folder: Path) -> None:
+    """`torchrun --standalone --nproc-per-node=size`, as from a terminal of its own, for `train_long`."""
+    os.setsid()
+    with (folder / "output").open("w") as output, (folder / "errors").open("w") as errors:
+        os.dup2(output.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=size,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork",
     )
+    elastic_launch(config, train_long)(folder)
+
+
+def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A process that is forked from the server."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", __name__])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
@@ -166,14 +188,10 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The folder, and of each process its results and its refusals."""
     folder, size = tmp_path_factory.mktemp("job"), request.param
     train_family("relativistic", checkpoint=folder / "from_one", steps=20)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", __name__])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [context.Process(target=compare, args=(rank, size, port, folder)) for rank in range(size)]
-    for process in processes:
-        process.start()
+    processes = [start(compare, rank, size, port, folder) for rank in range(size)]
     for process in processes:
         process.join(timeout=500)
     assert [process.exitcode for process in processes] == [0] * size
@@ -227,30 +245,35 @@ def test_processes_that_do_not_fit_together_are_refused_alike(together: tuple) -
     assert not (folder / "0").exists()
 
 
-def wait_for(condition: Callable[[], bool], job: subprocess.Popen) -> None:
-    end = time.monotonic() + 200
-    while not condition():
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def steps_done(path: Path) -> int:
     return checkpoint.read(path)[1]["done"] if path.exists() else 0
 
 
-def lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("line: ")]
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[BaseProcess]:
+    """Two processes of `train_long` that have written a checkpoint."""
+    job, end = start(as_torchrun, 2, tmp_path), time.monotonic() + 200
+    try:
+        while not steps_done(tmp_path / "run"):
+            assert job.exitcode is None, (tmp_path / "errors").read_text(encoding="utf-8")
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield job
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+
+
+def lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("line: ")]
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(tmp_path: Path) -> None:
-    job = torchrun(2, tmp_path)
-    wait_for(lambda: steps_done(tmp_path / "run") > 0, job)
+def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(job: BaseProcess, tmp_path: Path) -> None:
     os.kill(int((tmp_path / "pid1").read_text(encoding="utf-8")), signal.SIGKILL)
-    _, errors = job.communicate(timeout=60)
-    assert job.returncode != 0
-    assert lines(errors) == [
+    job.join(timeout=60)
+    assert job.exitcode
+    assert lines(tmp_path / "errors") == [
         "line: another process of this job has ended: start the job again, and it goes on from its last checkpoint"
     ]
     done = steps_done(tmp_path / "run")
@@ -259,14 +282,13 @@ def test_a_killed_process_ends_the_job_with_one_line_and_a_checkpoint(tmp_path: 
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_processes_at_the_same_step_with_a_checkpoint(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_processes_at_the_same_step_with_a_checkpoint(job: BaseProcess, tmp_path: Path) -> None:
     """Torchrun passes on the signal that the terminal has sent to its processes already: they get it twice."""
-    job = torchrun(2, tmp_path)
-    wait_for(lambda: steps_done(tmp_path / "run") > 0, job)
     os.killpg(job.pid, signal.SIGINT)
-    output, _ = job.communicate(timeout=60)
+    job.join(timeout=60)
+    assert job.exitcode is not None
     done = steps_done(tmp_path / "run")
-    assert lines(output) == [f"line: interrupted True at {done}"] * 2
+    assert lines(tmp_path / "output") == [f"line: interrupted True at {done}"] * 2
 
 
 def test_without_torchrun_there_is_one_process() -> None:
@@ -295,8 +317,3 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(parallel.torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"3 processes, but 1 GPU here: start torchrun with --nproc-per-node 1"):
         join()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    train_long(Path(sys.argv[1]))
