@@ -71,6 +71,7 @@ def test_a_row_of_zeros_stays_zero() -> None:
 def test_what_is_stored_belongs_together() -> None:
     content = (writer.STATIC / "writer.bin").read_bytes()
     assert hashlib.sha256(content).hexdigest() == ABOUT["sha256"]
+    assert landing.script().count(f"({len(content) / 1e6:.1f} MB)") == 2, "said while it loads"
     assert ABOUT["recipe"] == json.loads(json.dumps(writer.RECIPE))
     assert ABOUT["shapes"] == [list(tensor.shape) for tensor in parts(model().denoiser)]
     assert (ABOUT["steps"], ABOUT["schedule"], ABOUT["predicts"]) == (writer.SAMPLER.steps, "straight", "data")
