@@ -435,6 +435,18 @@ def test_a_link_brings_everything_back(show) -> None:
     assert other.said == []
 
 
+def test_a_link_to_a_shorter_name_leaves_its_letters_to_be_changed(show) -> None:
+    page = show("#write=김민준")
+    page.ready()
+    page.find(".tile").nth(2).click()
+    page.page.evaluate("() => { location.hash = '#write=가'; }")
+    page.page.wait_for_function(f"() => {HOST}.dataset.text === '가'")
+    page.find("#letter-2").select_option(label="ㄱ")
+    assert page.ready().data["text"] == "각"
+    assert page.find(".tile").first.get_attribute("aria-pressed") == "true"
+    assert page.said == []
+
+
 @pytest.mark.parametrize("hash", ["#write=민&seed=x&guidance=-3&t=9", "#write=", "#formula-5-1", "#write=%F0%9F%98%80"])
 def test_a_link_with_nonsense_does_no_harm(show, hash: str) -> None:
     page = show(hash).ready()
