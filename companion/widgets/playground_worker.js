@@ -103,7 +103,7 @@ const FAMILIES = {
       samples: () => G.averaged(() => model.sample(z)),
       // D(x), or the probability that x looks more real than points of the data do
       map: (x) => {
-        const rivals = loss in { minimax: 1, "non-saturating": 1 } ? [0] : model.discriminator.forward(x.subarray(0, 2 * MEASURED));
+        const rivals = ["minimax", "non-saturating"].includes(loss) ? [0] : model.discriminator.forward(x.subarray(0, 2 * MEASURED));
         return { real: model.discriminator.forward(GRID).map((a) => mean(rivals.map((b) => sigmoid(a - b)))) };
       },
     };
