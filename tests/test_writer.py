@@ -248,7 +248,6 @@ def show(browser) -> Iterator[Callable[..., Shown]]:
 def module(browser) -> Iterator[Callable]:
     """Evaluates an expression in which `m` is the script and `a` what it is given."""
     page = browser.new_page()
-    page.goto("about:blank")
     page.evaluate(
         """async (source) => {
           window.m = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
