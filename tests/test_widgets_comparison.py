@@ -30,9 +30,12 @@ def images(n: int, seed: int, noise: float) -> Tensor:
     return glyphs().x[rows] + noise * torch.linspace(0, 1, n)[:, None] * torch.randn(n, 256, generator=g)
 
 
-def widget(n: int = 24, **options) -> SamplesWidget:
-    samples = {name: images(n, seed, 0.1 + 0.15 * seed) for seed, name in enumerate(FAMILIES)}
-    return SamplesWidget(samples, glyphs(), **options)
+def samples() -> dict[str, Tensor]:
+    return {name: images(24, seed, 0.1 + 0.15 * seed) for seed, name in enumerate(FAMILIES)}
+
+
+def widget(**options) -> SamplesWidget:
+    return SamplesWidget(samples(), glyphs(), **options)
 
 
 # Python
@@ -41,8 +44,7 @@ def widget(n: int = 24, **options) -> SamplesWidget:
 @pytest.mark.parametrize("factor", [1.0, 2.0, 3.0])
 def test_what_is_below_one_is_what_the_score_calls_legible(factor: float) -> None:
     one = widget(factor=factor)
-    for name, rows, seed in zip(FAMILIES, one.rows, range(5), strict=True):
-        x = images(24, seed, 0.1 + 0.15 * seed)
+    for (name, x), rows in zip(samples().items(), one.rows, strict=True):
         score = hangul_score(x, glyphs(), factor=factor)
         legible = [row for row in rows if row[1] < 1]
         assert len(legible) == round(24 * score.legible), name
@@ -104,9 +106,9 @@ def test_the_bytes_are_the_images_to_half_a_grey_level(stage) -> None:
     one = widget()
     page = stage(one).page
     found = page.evaluate("() => module.unpack(model.get('pixels'), 16).map((image) => Array.from(image))")
-    expected = torch.cat([images(24, seed, 0.1 + 0.15 * seed) for seed in range(5)]).clamp(0, 1)
-    assert (torch.tensor(found) - expected).abs().max() <= 1 / 30 + 1e-6
-    nearest = nearest_syllable(torch.cat([images(24, seed, 0.1 + 0.15 * seed) for seed in range(5)]), glyphs().x)[0]
+    x = torch.cat(list(samples().values()))
+    assert (torch.tensor(found) - x.clamp(0, 1)).abs().max() <= 1 / 30 + 1e-6
+    nearest = nearest_syllable(x, glyphs().x)[0]
     found = page.evaluate("() => module.unpack(model.get('glyphs'), 16).map((image) => Array.from(image))")
     assert (torch.tensor(found) - glyphs().x[nearest]).abs().max() <= 1 / 30 + 1e-6
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import PAGE, ROOT
+from conftest import ROOT
 from torch import Tensor, nn
 
 from companion import gan as gan_module
@@ -36,8 +36,6 @@ ONE, MANY = {"rtol": 1e-7, "atol": 1e-9}, {"rtol": 1e-5, "atol": 1e-7}
 def train(browser) -> Iterator:
     """train.js in a page: `train(code, **values)` runs JavaScript that sees its exports and the values."""
     page = browser.new_page()
-    page.route("**/*", lambda route: route.fulfill(body=PAGE.format(lang="en", body=""), content_type="text/html"))
-    page.goto("http://book.test/")
     page.evaluate(
         """async (source) => {
           window.train = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
@@ -394,8 +392,6 @@ def test_diffusion_trains_and_samples_as_the_packages(train, predict: str) -> No
 def families(browser) -> Iterator:
     """The worker's code in a page: `families(name, set, steps, **settings)` trains; returns data, noise and samples."""
     page = browser.new_page()
-    page.route("**/*", lambda route: route.fulfill(body=PAGE.format(lang="en", body=""), content_type="text/html"))
-    page.goto("http://book.test/")
     state = Playground().get_state()
     page.evaluate(
         """async (sources) => {

@@ -71,6 +71,7 @@ def test_a_row_of_zeros_stays_zero() -> None:
 def test_what_is_stored_belongs_together() -> None:
     content = (writer.STATIC / "writer.bin").read_bytes()
     assert hashlib.sha256(content).hexdigest() == ABOUT["sha256"]
+    assert landing.script().count(f"({len(content) / 1e6:.1f} MB)") == 2, "said while it loads"
     assert ABOUT["recipe"] == json.loads(json.dumps(writer.RECIPE))
     assert ABOUT["shapes"] == [list(tensor.shape) for tensor in parts(model().denoiser)]
     assert (ABOUT["steps"], ABOUT["schedule"], ABOUT["predicts"]) == (writer.SAMPLER.steps, "straight", "data")
@@ -247,7 +248,6 @@ def show(browser) -> Iterator[Callable[..., Shown]]:
 def module(browser) -> Iterator[Callable]:
     """Evaluates an expression in which `m` is the script and `a` what it is given."""
     page = browser.new_page()
-    page.goto("about:blank")
     page.evaluate(
         """async (source) => {
           window.m = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
@@ -432,6 +432,18 @@ def test_a_link_brings_everything_back(show) -> None:
     assert other.ready().data == page.data
     assert torch.equal(other.ink(), page.ink())
     assert other.said == []
+
+
+def test_a_link_to_a_shorter_name_leaves_its_letters_to_be_changed(show) -> None:
+    page = show("#write=김민준")
+    page.ready()
+    page.find(".tile").nth(2).click()
+    page.page.evaluate("() => { location.hash = '#write=가'; }")
+    page.page.wait_for_function(f"() => {HOST}.dataset.text === '가'")
+    page.find("#letter-2").select_option(label="ㄱ")
+    assert page.ready().data["text"] == "각"
+    assert page.find(".tile").first.get_attribute("aria-pressed") == "true"
+    assert page.said == []
 
 
 @pytest.mark.parametrize("hash", ["#write=민&seed=x&guidance=-3&t=9", "#write=", "#formula-5-1", "#write=%F0%9F%98%80"])

@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from docutils import nodes
@@ -32,19 +35,23 @@ def description(doctree: nodes.document | None) -> str:
     return ""
 
 
-@lru_cache
-def first_figure(notebook: Path) -> tuple[tuple[bytes, ...], str] | None:
-    """The panels of a notebook's first figure as PNG files, and its text for those who do not see it."""
-    if not notebook.exists():
-        return None
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+def figures(notebook: Path) -> Iterator[tuple[str, tuple[bytes, ...], str]]:
+    """A notebook's figures: the number, the panels as PNG files, and the text for those who do not see them."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.exists() else []
+    for cell, after in pairwise([*cells, {"source": ""}]):
         panels = [
             output["data"]["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
         ]
         if panels:
+            number = re.match(r"\*\*\D+(\d+\.\d+)\.\*\*", "".join(after["source"]))
             alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-            return tuple(base64.b64decode("".join(panel)) for panel in panels), alt
-    return None
+            yield number[1] if number else "", tuple(base64.b64decode("".join(panel)) for panel in panels), alt
+
+
+@lru_cache
+def first_figure(notebook: Path) -> tuple[tuple[bytes, ...], str] | None:
+    """The panels of a notebook's first figure, and its text."""
+    return next((figure[1:] for figure in figures(notebook)), None)
 
 
 def preview(panels: tuple[bytes, ...]) -> bytes:

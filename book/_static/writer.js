@@ -127,7 +127,7 @@ const WRITER_WORDS = {
     t: "time t: noise at 1, writing at 0", guidance: "guidance ω: how much the letters count", short: ["time", "guidance"], play: "play", pause: "pause",
     link: "Copy link", linked: "The link is copied.", linkedBar: "The link stands in the address bar.", picture: "Save picture",
     edit: "Letters of", letters: ["initial", "vowel", "final"], none: "none", isNew: "never seen", seen: "seen in training",
-    loading: (size) => `Loading the network (${size} MB) …`,
+    loading: "Loading the network (2.0 MB) …",
     failed: "The network could not be loaded. Check the connection, then press Again.",
     others: (what) => `Left out: ${what}. The network writes Hangul syllables only.`,
     more: `It writes the first ${MOST} syllables.`,
@@ -141,7 +141,7 @@ const WRITER_WORDS = {
     t: "시각 t: 1이면 잡음, 0이면 글자", guidance: "안내의 세기 ω: 정해 준 자모를 따르는 정도", short: ["시각", "안내"], play: "재생", pause: "일시 정지",
     link: "링크 복사", linked: "링크를 복사했다.", linkedBar: "주소창에 링크가 있다.", picture: "그림 저장",
     edit: "자모 고치기", letters: ["초성", "중성", "종성"], none: "없음", isNew: "처음 보는 글자", seen: "배운 글자",
-    loading: (size) => `신경망을 받는 중이다(${size} MB) …`,
+    loading: "신경망을 받는 중이다(2.0 MB) …",
     failed: "신경망을 받지 못했다. 연결을 확인하고 ‘다시 쓰기’를 누르면 된다.",
     others: (what) => `빼고 쓴 것: ${what}. 이 신경망은 한글 음절만 쓴다.`,
     more: `앞에서부터 ${MOST}글자만 쓴다.`,
@@ -263,7 +263,7 @@ function buildWriter(root, signal, model, image) {
     const missing = () => seen().syllables.findIndex((syllable, place) => !ways.has(key(syllable, place)));
     if (missing() < 0) return say();
     try {
-      say(t.loading("2.1"));
+      say(t.loading);
       const net = await load();
       say();
       for (let place; mine === task && (place = missing()) >= 0; redraw()) {
@@ -351,7 +351,7 @@ function buildWriter(root, signal, model, image) {
     if (!settings.get("write")) return;
     const number = (name, low, high, other) => (settings.has(name) ? clamp(Number(settings.get(name)) || 0, low, high) : other);
     $("#name").value = settings.get("write");
-    change({ text: settings.get("write"), seed: number("seed", 1, 9999, 1), guidance: number("guidance", 0, 4, 2), time: number("t", 0, 1, 0), playing: null });
+    change({ text: settings.get("write"), seed: number("seed", 1, 9999, 1), guidance: number("guidance", 0, 4, 2), time: number("t", 0, 1, 0), chosen: 0, playing: null });
     root.host.scrollIntoView({ block: "center" });
   };
   addEventListener("hashchange", arrive, { signal });

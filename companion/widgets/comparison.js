@@ -83,18 +83,15 @@ function buildSamples(model, root, signal) {
   const count = rows[0].length;
   root.innerHTML += samplesTemplate(t, names, count);
   const $ = (selector) => root.querySelector(selector);
-  const places = () => rows.map((row) => sorted(row, model.get("order")));
   const columns = [12, 10, 8].find((number) => count % number === 0) ?? count;
 
   for (const order of ["legible", "noise"]) {
     const [button, other] = [$(`#${order}`), $(order === "noise" ? "#legible" : "#noise")];
     button.addEventListener("click", () => save(model, { order }), { signal });
-    button.addEventListener("keydown", (event) => {
-      if (!/^Arrow/.test(event.key)) return;
-      event.preventDefault();
-      other.focus();
+    keys(button, signal, () => {
       other.click();
-    }, { signal });
+      other.focus();
+    });
   }
   $("#index").addEventListener("input", (event) => save(model, { index: event.target.value - 1 }), { signal });
   names.forEach((name, i) => {
@@ -127,12 +124,13 @@ function buildSamples(model, root, signal) {
   return (host) => {
     const [index, order] = [model.get("index"), model.get("order")];
     const style = getComputedStyle(host);
-    const ink = style.color.match(/[\d.]+/g).slice(0, 3).map(Number);
+    const ink = style.color.match(/[\d.]+/g).map(Number);
     const colours = ["--green", "--vermilion"].map((name) => style.getPropertyValue(name));
-    const picked = places().map((all, i) => {
+    const picked = rows.map((row, i) => {
+      const all = sorted(row, order);
       const family = $(`#family${i}`);
-      const legible = rows[i].filter(([, far]) => far < 1).length;
-      const [syllable, far, out] = rows[i][all[index]];
+      const legible = row.filter(([, far]) => far < 1).length;
+      const [syllable, far, out] = row[all[index]];
       sheet(family.querySelector(".sheet canvas"), i, all, ink, colours);
       family.querySelector(".sheet canvas").setAttribute("aria-label", t.sheet(names[i], legible, count));
       family.querySelector(".count").textContent = `${legible} / ${count}`;

@@ -17,7 +17,6 @@ const PLAYGROUND_WORDS = {
     hint: "끌어서 점을 그린다. 글쇠로는 화살표, 엔터, 백스페이스.",
     copied: "링크를 복사했다.", link: "링크", empty: "점이 없다. 그리거나 고른다.", refused: "이 브라우저에서는 학습을 시작하지 못했다.",
     at: (x, y, n) => `(${x}, ${y}), 점 ${n}개`, running: "학습을 시작했다.", paused: "학습을 멈추었다.",
-    picture: (name, text) => `${name}: ${text}`, summary: (name, step) => `${name} ${step}걸음`,
     experiments: {
       collapse: { title: "GAN 무너뜨리기", look: "학습을 누르고 봉우리 수를 보라. 그다음 GAN 설정에서 관성만 0으로 바꾸어 다시 학습시켜라." },
       linear: { title: "고리 위의 PPCA", look: "밀도가 가장 큰 곳을 보라. 거기에 데이터가 있는가? 그다음 혼합 모델의 성분을 1로 줄여 두 그림을 견주어라." },
@@ -43,7 +42,6 @@ const PLAYGROUND_WORDS = {
     hint: "Drag to draw points; on a keyboard: arrows, Enter, Backspace.",
     copied: "Link copied.", link: "Link", empty: "There are no points: draw some, or pick a set.", refused: "Training could not be started in this browser.",
     at: (x, y, n) => `(${x}, ${y}), ${n} points`, running: "Training has started.", paused: "Training is paused.",
-    picture: (name, text) => `${name}: ${text}`, summary: (name, step) => `${name} ${step} steps`,
     experiments: {
       collapse: { title: "make the GAN collapse", look: "Press Train and watch the number of modes. Then set only the momentum to 0 in the GAN's settings, and train again." },
       linear: { title: "PPCA on a ring", look: "Where is the density largest? Are there any data? Then give the mixture 1 component and compare both pictures." },
@@ -151,6 +149,8 @@ export function write({ set, points, seed, off, settings }) {
   return parts.toString();
 }
 
+const seedOf = (text) => clamp(Math.floor(Number(text)) || 0, 0, 9999);
+
 /** The state in a link's text; what is not known there is left out. */
 export function read(text, sets) {
   const parts = new URLSearchParams(text);
@@ -169,8 +169,7 @@ export function read(text, sets) {
     });
   } catch {} // no base64: no points
   const set = parts.get("set") === "drawn" || sets.includes(parts.get("set")) ? parts.get("set") : "ring";
-  const seed = clamp(Math.floor(Number(parts.get("seed"))) || 0, 0, 9999);
-  return { set, points, seed, settings, off: (parts.get("off") ?? "").split(".").filter((name) => NAMES.includes(name)) };
+  return { set, points, seed: seedOf(parts.get("seed")), settings, off: (parts.get("off") ?? "").split(".").filter((name) => NAMES.includes(name)) };
 }
 
 /** The guided experiments: what differs from the defaults. */
@@ -270,9 +269,9 @@ function buildPlayground(model, root, signal) {
   const say = (text) => ($('[role="status"]').textContent = text);
   const panelOf = (name) => $(`.panel[data-family="${name}"]`);
 
-  const linked = new URLSearchParams(location.hash.slice(1)).get("playground");
-  let state = read(linked ?? model.get("state"), sets);
-  if (linked === null && !model.get("state") && model.get("points").length) state = { ...state, set: "drawn", points: model.get("points") };
+  const linked = () => new URLSearchParams(location.hash.slice(1)).get("playground");
+  let state = read(linked() ?? model.get("state"), sets);
+  if (linked() === null && !model.get("state") && model.get("points").length) state = { ...state, set: "drawn", points: model.get("points") };
   let data = { points: [] }; // with modes and std, if the set has them
   let running = false;
   let cursor; // of the keyboard
@@ -309,7 +308,7 @@ function buildPlayground(model, root, signal) {
       pictures[name] = picture;
       if (picture.losses.length) curves[name].push([picture.step, ...picture.losses]);
       if (curves[name].length > 400) curves[name] = curves[name].filter((_, i) => i % 2);
-      if (Object.entries(workers).every(([one]) => pictures[one]?.done)) run(false);
+      if (Object.keys(workers).every((one) => pictures[one]?.done)) run(false);
       redraw();
     };
     const settings = { ...state.settings, lr: LEARNING_RATE };
@@ -328,7 +327,7 @@ function buildPlayground(model, root, signal) {
     run(false);
     NAMES.forEach(start);
   };
-  const describe = () => NAMES.filter((name) => pictures[name]).map((name) => `${t[name]}: ${words(name)}`).join(". ");
+  const describe = () => NAMES.filter((name) => pictures[name]).map(words).join(". ");
 
   /** The points changed under the reader's hand: who learns goes on with the new ones. */
   const changed = (points) => {
@@ -361,7 +360,7 @@ function buildPlayground(model, root, signal) {
   on("#restart", "click", restart);
   on("#speed", "change", () => running && run(true));
   on("#seed", "change", () => {
-    state.seed = clamp(Math.floor(Number($("#seed").value)) || 0, 0, 9999);
+    state.seed = seedOf($("#seed").value);
     $("#seed").value = state.seed;
     pick();
   });
@@ -409,9 +408,8 @@ function buildPlayground(model, root, signal) {
     }
   });
   addEventListener("hashchange", () => {
-    const text = new URLSearchParams(location.hash.slice(1)).get("playground");
-    if (text === null) return;
-    state = read(text, sets);
+    if (linked() === null) return;
+    state = read(linked(), sets);
     fill();
     pick();
   }, { signal });
@@ -434,21 +432,21 @@ function buildPlayground(model, root, signal) {
     return [at(clientX - left), -at(clientY - top)];
   };
   const apart = ([a, b], [x, y]) => Math.hypot(a - x, b - y);
-  const touch = (point, reach = 0.03) => {
+  const touch = (point) => {
     if (erasing) {
       const kept = data.points.filter((one) => apart(one, point) > 0.1);
       if (kept.length < data.points.length) changed(kept);
-    } else if (data.points.length < MOST && !data.points.some((one) => apart(one, point) < reach)) changed([...data.points, point]);
+    } else if (data.points.length < MOST && !data.points.some((one) => apart(one, point) < 0.03)) changed([...data.points, point]);
   };
   draggable(pad, signal, (event) => {
-    const point = place(event);
     cursor = undefined;
-    touch(point);
-    return { x: event.clientX, y: event.clientY };
-  }, ({ x, y }, right, down) => touch(place({ clientX: x + right, clientY: y + down })));
+    touch(place(event));
+    return event;
+  }, ({ clientX, clientY }, right, down) => touch(place({ clientX: clientX + right, clientY: clientY + down })));
   const told = () => say(t.at(show(cursor[0]), show(cursor[1]), data.points.length));
   keys(pad, signal, (right, up) => {
-    cursor = [cursor ?? [0, 0]].map(([x, y]) => [clamp(x + 0.05 * right, -VIEW, VIEW), clamp(y + 0.05 * up, -VIEW, VIEW)])[0];
+    const [x, y] = cursor ?? [0, 0];
+    cursor = [clamp(x + 0.05 * right, -VIEW, VIEW), clamp(y + 0.05 * up, -VIEW, VIEW)];
     told();
     redraw();
   });
@@ -467,8 +465,9 @@ function buildPlayground(model, root, signal) {
 
   // Pictures
   const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i], flat[2 * i + 1]]);
-  /** What is measured of a family's samples, as [label, value] pairs. */
-  const measures = (name) => {
+  /** What is measured of a family's samples, as [label, value] pairs: once for each picture. */
+  const measures = (name) => (pictures[name].measures ??= measure(name));
+  const measure = (name) => {
     const { samples, logProb } = pictures[name];
     const drawn = pairs(samples);
     const percent = (share) => `${Math.round(100 * share)} %`;
@@ -481,12 +480,12 @@ function buildPlayground(model, root, signal) {
     const { covered, near } = coverage(drawn, data.points);
     return [...found, ...(data.modes ? [] : [[t.covered, percent(covered)]]), [t.near, percent(near)]];
   };
-  const words = (name) => [`${pictures[name].step} ${t.steps}`, ...measures(name).map((pair) => pair.join(" "))].join(", ");
+  const words = (name) => `${t[name]}: ${[`${pictures[name].step} ${t.steps}`, ...measures(name).map((pair) => pair.join(" "))].join(", ")}`;
 
   const dots = (context, points, size, scale) => {
     for (const [x, y] of points) context.fillRect((x + VIEW) * scale - size / 2, (VIEW - y) * scale - size / 2, size, size);
   };
-  const paint = (canvas, data_, picture) => {
+  const paint = (canvas, picture) => {
     const ratio = Math.min(devicePixelRatio, 2);
     const side = Math.round(canvas.clientWidth * ratio);
     if (!side) return;
@@ -498,7 +497,7 @@ function buildPlayground(model, root, signal) {
     if (picture) shade(context, picture.map, side, colour);
     context.fillStyle = style.color;
     context.globalAlpha = picture ? 0.35 : 0.7;
-    dots(context, data_, (picture ? 2 : 3) * ratio, scale);
+    dots(context, data.points, (picture ? 2 : 3) * ratio, scale);
     context.globalAlpha = 1;
     if (!picture) return context;
     if (picture.map.field) arrows(context, picture.map.field, scale, ratio, style.color);
@@ -507,7 +506,7 @@ function buildPlayground(model, root, signal) {
   };
   const draw = (element) => {
     host = element;
-    const context = paint(pad, data.points);
+    const context = paint(pad);
     if (cursor && context) {
       const scale = pad.width / (2 * VIEW);
       const [x, y] = [(cursor[0] + VIEW) * scale, (VIEW - cursor[1]) * scale];
@@ -522,13 +521,13 @@ function buildPlayground(model, root, signal) {
       panel.classList.toggle("off", !taken(name));
       const picture = pictures[name];
       if (!taken(name)) continue;
-      paint($("canvas", panel), data.points, picture);
+      paint($("canvas", panel), picture);
       $(".step", panel).textContent = picture?.step ?? 0;
       if (!picture) continue;
       if (panel.shown !== picture) {
         panel.shown = picture;
         $(".measures", panel).innerHTML = measures(name).map(([label, value]) => `<span><span>${label}</span><span class="number">${value}</span></span>`).join("");
-        $("canvas", panel).setAttribute("aria-label", t.picture(t[name], words(name)));
+        $("canvas", panel).setAttribute("aria-label", words(name));
         curve($(".curve", panel), curves[name]);
       }
       Object.assign(host.dataset, { [`${name}Step`]: picture.step, [`${name}Measures`]: measures(name).map(([, value]) => value).join(" | "), [`${name}Done`]: picture.done });

@@ -14,7 +14,6 @@ const cells = (k) =>
 const GRID = cells(CELLS);
 const BLUR = (VIEW / CELLS) ** 2; // variance of half a cell: a density is shown as wide as the cells are
 const blurred = ([a, b, c]) => [a + BLUR, b, c + BLUR];
-const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /**
  * Each family from its settings, data and two sources of chance, for training and for pictures: `step(x)` trains and
@@ -35,7 +34,7 @@ const FAMILIES = {
         const { mu, W: [u, v], sigma2 } = model;
         return { density: new GaussianMixture([1], [mu], [blurred([u * u + sigma2, u * v, v * v + sigma2])]).logProb(GRID) };
       },
-      logProb: (x) => average(model.logProb(x)),
+      logProb: (x) => mean(model.logProb(x)),
     };
   },
   mixture({ components }, x, chance, noise) {
@@ -44,7 +43,7 @@ const FAMILIES = {
     let [model, before, gain] = [start(x), -Infinity, Infinity];
     return {
       step(x) {
-        const now = average(model.logProb(x));
+        const now = mean(model.logProb(x));
         [gain, before] = [Math.abs(now - before), now];
         model = model.step(x, FLOOR);
         return [-now];
@@ -53,7 +52,7 @@ const FAMILIES = {
       done: () => gain < 1e-6,
       samples: () => model.sample(u, eps),
       map: () => ({ density: new GaussianMixture(model.pi, model.mu, model.Sigma.map(blurred)).logProb(GRID) }),
-      logProb: (x) => average(model.logProb(x)),
+      logProb: (x) => mean(model.logProb(x)),
     };
   },
   vae({ beta, lr }, x, chance, noise) {
@@ -79,7 +78,7 @@ const FAMILIES = {
         const Sigma = blurred([model.sigma2, 0, model.sigma2]);
         return { density: new GaussianMixture(mu.map(() => 1 / SAMPLES), mu, mu.map(() => Sigma)).logProb(GRID) };
       }),
-      logProb: (x) => adam.averaged(() => average(model.importanceBound(x, draws))),
+      logProb: (x) => adam.averaged(() => mean(model.importanceBound(x, draws))),
     };
   },
   gan({ loss, at, momentum, lr }, x, chance, noise) {
@@ -104,8 +103,8 @@ const FAMILIES = {
       samples: () => G.averaged(() => model.sample(z)),
       // D(x), or the probability that x looks more real than points of the data do
       map: (x) => {
-        const rivals = loss in { minimax: 1, "non-saturating": 1 } ? [0] : model.discriminator.forward(x.subarray(0, 2 * MEASURED));
-        return { real: model.discriminator.forward(GRID).map((a) => average(rivals.map((b) => 1 / (1 + Math.exp(b - a))))) };
+        const rivals = ["minimax", "non-saturating"].includes(loss) ? [0] : model.discriminator.forward(x.subarray(0, 2 * MEASURED));
+        return { real: model.discriminator.forward(GRID).map((a) => mean(rivals.map((b) => sigmoid(a - b)))) };
       },
     };
   },
@@ -128,7 +127,7 @@ const FAMILIES = {
       },
       samples: ({ steps, sampler }) => adam.averaged(() => model.sample(start, steps, sampler)),
       map: (x, { time }) => adam.averaged(() => ({ field: model.velocity(cells(ARROWS), Math.max(time, 0.01)) })),
-      logProb: (x) => adam.averaged(() => average(model.logProb(x, 30))),
+      logProb: (x) => adam.averaged(() => mean(model.logProb(x, 30))),
     };
   },
 };

@@ -54,6 +54,8 @@ const logSumExp = (values) => {
   const top = values.reduce((a, b) => Math.max(a, b));
   return top + Math.log(values.reduce((sum, value) => sum + Math.exp(value - top), 0));
 };
+/** The same of each column. */
+const logSumExpDown = (rows) => fill(rows[0].length, (i) => logSumExp(rows.map((row) => row[i])));
 
 // --- networks --------------------------------------------------------------------------------------------------------
 
@@ -334,12 +336,12 @@ export class GaussianMixture {
     return this.pi.map((weight, z) => logNormal(x, this.mu[z], this.Sigma[z]).map((value) => value + Math.log(weight)));
   }
   logProb(x) {
-    const joint = this.logJoint(x);
-    return fill(x.length / 2, (i) => logSumExp(joint.map((row) => row[i])));
+    return logSumExpDown(this.logJoint(x));
   }
   /** Responsibilities p(z | x), (1.23), one row for each z. */
   posterior(x) {
-    const [joint, total] = [this.logJoint(x), this.logProb(x)];
+    const joint = this.logJoint(x);
+    const total = logSumExpDown(joint);
     return joint.map((row) => row.map((value, i) => Math.exp(value - total[i])));
   }
   /** One step of EM. */
@@ -408,7 +410,7 @@ export class VAE {
   }
   /** log 1/k Σ p(x, zᵢ)/q(zᵢ | x) ≤ log p(x) in expectation, (3.12), for each row, from k arrays of noise. */
   importanceBound(x, noise) {
-    const [n, q, { m, s }] = [x.length / 2, this.latentDim, this.encode(x)];
+    const [q, { m, s }] = [this.latentDim, this.encode(x)];
     const logW = noise.map((eps) => {
       const z = m.map((value, i) => value + s[i] * eps[i]);
       return this.logLikelihood(x, z).map((value, i) => {
@@ -416,7 +418,7 @@ export class VAE {
         return value;
       });
     });
-    return fill(n, (i) => logSumExp(logW.map((row) => row[i])) - Math.log(noise.length));
+    return logSumExpDown(logW).map((value) => value - Math.log(noise.length));
   }
   sample(z, eps) {
     const sigma = Math.sqrt(this.sigma2);
