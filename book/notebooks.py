@@ -338,9 +338,9 @@ def _companion_files(cells: list[str]) -> list[Path]:
             visit(plain(source))
     widgets = [path for path in found if path.parent.name == "widgets"]
     scripts = {
-        path.with_name(name)
+        path.with_name(f"{name}.js")
         for path in widgets
-        for name in ("common.js", f"{path.stem}.js", *re.findall(r'"(\w+\.js)"', path.read_text(encoding="utf-8")))
+        for name in ("common", path.stem, *re.findall(r'"(\w+)(?:\.js)?"', path.read_text(encoding="utf-8")))
     }
     data = {images for path in found if path.name == "data.py" for images in path.parent.glob("*.npz")}
     return sorted(path for path in found | scripts | data if path.exists())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from companion import checkpoint, compare, data
+from companion import checkpoint, compare, files
 from companion.parallel import join
 from companion.ppca import PPCA
 from companion.runs import Run
@@ -26,7 +26,7 @@ FAMILIES = {
     "diffusion": {"ema": 0.99},
 }
 HELP = f"""
-DATA is a data set of the book: {", ".join(data.NAMES)};
+DATA is a data set of the book: {", ".join(files.NAMES)};
 or your own: a folder of images of one size; a CSV file of numbers, with or without a line of names; an .npy or .npz
 file, a table of shape (n, d), or images of shape (n, height, width) or (n, height, width, 3). Tables are standardised
 column by column; missing entries (NaN, or empty in a CSV file) are for ppca alone. One row in ten is kept back to
@@ -46,7 +46,7 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 
 def train(given: Namespace) -> int:
-    rows, _ = data.rows_of(given.data)
+    rows, _ = files.rows_of(given.data)
     shape, pixels = rows.shape[1:], rows.ndim == 4
     d = shape.numel()
     if given.family != "ppca" and rows.isnan().any():

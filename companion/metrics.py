@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -379,7 +378,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """
     if len(values) < 2:
         raise ValueError(f"values must be those of at least two runs, got {len(values)}: one has no spread")
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    return float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 # --- Gaussians -------------------------------------------------------------------------------------------------------

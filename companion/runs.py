@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from companion import data, metrics, plots
+from companion import data, files, metrics, plots
 from companion.autoencoder import Autoencoder
 from companion.devices import evaluating, find_device
 from companion.diffusion import Diffusion, Heun
@@ -30,7 +30,7 @@ class Run:
 
     Args:
         folder: it may not exist yet.
-        settings: "family" ("ppca", "autoencoder", "vae", "gan" or "diffusion"), "data" for `data.rows_of`, "shape" of
+        settings: "family" ("ppca", "autoencoder", "vae", "gan" or "diffusion"), "data" for `files.rows_of`, "shape" of
             one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
             "latent_dim", "width", "seed" and "device"; by default those of settings.json.
 
@@ -50,8 +50,8 @@ class Run:
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
-        """What `data.rows_of` gives, read once."""
-        return data.rows_of(self.settings["data"])
+        """What `files.rows_of` gives, read once."""
+        return files.rows_of(self.settings["data"])
 
     def scaled(self, x: Tensor) -> Tensor:
         """x on the model's scale, flat for networks that are not convolutional."""
@@ -106,7 +106,7 @@ class Run:
     def show(self, x: Tensor, path: Path) -> None:
         """Write a picture of x, which is in the data's units."""
         if self.pixels:
-            plots.save_images(1 - x if self.settings["data"] in data.NAMES else x, path)  # the book's have ink 1
+            plots.save_images(1 - x if self.settings["data"] in files.NAMES else x, path)  # the book's have ink 1
         else:
             plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, path)
 

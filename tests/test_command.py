@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from companion import checkpoint, data
+from companion import checkpoint, files
 from companion.__main__ import main
 from companion.ppca import PPCA
 from companion.runs import Run
@@ -76,7 +76,7 @@ def test_every_kind_of_data(family: str, name: str, shape: list[int], network: s
     assert main(["train", family, name, *TINY, "--network", network, "--latent-dim", "2"]) == 0
     run = Run(Path("runs") / f"{family}-{Path(name).stem}")
     assert run.settings["shape"] == shape
-    rows, _ = data.rows_of(name)
+    rows, _ = files.rows_of(name)
     torch.testing.assert_close(run.unscaled(run.scaled(rows)), rows, rtol=1e-4, atol=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_a_table_with_gaps_is_measured_in_its_own_units() -> None:
     lines[5] = "," + lines[5].split(",")[1]
     Path("gaps.csv").write_text("\n".join(lines), encoding="utf-8")
     assert main(["train", "ppca", "gaps.csv"]) == 0
-    rows, kept = data.rows_of("gaps.csv")
+    rows, kept = files.rows_of("gaps.csv")
     mean, std = rows.nanmean(0), (rows - rows.nanmean(0)).square().nanmean(0).sqrt()
     model = PPCA.fit((rows - mean) / std, 1)
     units = torch.diag(std)

@@ -354,15 +354,15 @@ def test_outputs_depend_on_the_scripts_of_the_widgets_they_show(tmp_path: Path, 
     package = tmp_path / "companion" / "widgets"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "dial.py").write_text('WORKER = "wheel.js"', encoding="utf-8")
+    (package / "dial.py").write_text('WORKER = "wheel.js"\n_esm = script("axle", "dial")', encoding="utf-8")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from companion.widgets.dial import Dial")])
     digests = [notebooks.digest(notebook)]
-    for name in ("common.js", "dial.js", "wheel.js", "other.js"):
+    for name in ("common.js", "dial.js", "wheel.js", "axle.js", "other.js"):
         (package / name).touch()
         digests.append(notebooks.digest(notebook))
-    assert len(set(digests)) == 4
-    assert digests[3] == digests[4], "another widget's script does not count"
+    assert len(set(digests)) == 5
+    assert digests[4] == digests[5], "another widget's script does not count"
 
 
 @pytest.mark.slow

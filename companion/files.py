@@ -1,0 +1,154 @@
+"""Rows to learn from, by name: the book's data sets, and the reader's own tables and images."""
+
+from __future__ import annotations
+
+import csv
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from companion import data
+
+#: The names that `rows_of` knows.
+NAMES = (
+    *("ring", "grid", "moons", "checkerboard", "spiral"),
+    *("digits", "hangul", "hangul28", "mnist", "fashion-mnist"),
+)
+#: Endings of the files that `read` takes for images in a folder.
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_MISSING = ("", "nan", "na")
+
+
+def rows_of(name: str) -> tuple[Tensor, Tensor]:
+    """The rows to learn from, and those kept back to measure: of hangul, mnist and fashion-mnist the ones meant for it.
+
+    Args:
+        name: one of NAMES, where "hangul28" has 28×28 pixels and of points there are 10,000; or a path for `read`.
+
+    Returns:
+        Tables, shape (n, d), or images, shape (n, channels, height, width), in [0, 1].
+
+    Raises:
+        FileNotFoundError: if there is neither such a name nor such a file, or it cannot be downloaded.
+        ValueError: as `read`; or if there are fewer than 20 rows.
+    """
+    if name in ("mnist", "fashion-mnist"):
+        load = data.mnist if name == "mnist" else data.fashion_mnist
+        return tuple(load(split)[0].view(-1, 1, 28, 28) for split in ("train", "test"))
+    if name in ("hangul", "hangul28"):
+        size = 28 if name == "hangul28" else 16
+        all_syllables = data.hangul(size)
+        images = all_syllables.x.view(-1, 1, size, size)
+        return images[all_syllables.train], images[all_syllables.held_out]
+    generator = Generator().manual_seed(0)
+    if name == "digits":
+        x = data.digits()[0].view(-1, 1, 8, 8)
+    elif name in NAMES:
+        x = getattr(data, name)(10_000, generator=generator)
+    else:
+        x = read(name)
+    if len(x) < 20:
+        raise ValueError(f"{name} has {len(x)} rows: at least 20 are needed, of which a tenth is kept back to measure")
+    rows = torch.randperm(len(x), generator=generator)
+    return x[rows[len(x) // 10 :]], x[rows[: len(x) // 10]]
+
+
+def read(path: Path | str) -> Tensor:
+    """A table, shape (n, d), or images, shape (n, 1 or 3, height, width) in [0, 1], from the reader's own files.
+
+    Args:
+        path: a folder of images of one size, read in the order of their names, grey if all are, on white where they
+            are transparent; a CSV file of numbers, with or without a line of names, where an empty entry or NaN is
+            missing and becomes NaN; an .npy file, or the only array, or the one named x, of an .npz file, of shape
+            (n, d), (n, height, width), (n, height, width, 3) or (n, 3, height, width), images of type uint8, or
+            between 0 and 1.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if it is another kind of file, damaged, or the images differ in size.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_images(path)
+    if path.suffix.lower() == ".csv":
+        return _read_table(path)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise ValueError(f"{path} is no data set of the book ({', '.join(NAMES)}), folder, .csv, .npy or .npz file")
+    try:
+        loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return _tidy(path, loaded)
+        with loaded:
+            name = "x" if "x" in loaded else ", ".join(loaded)
+            if name not in loaded:
+                raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
+            return _tidy(path, loaded[name])
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _tidy(path: Path, x: np.ndarray) -> Tensor:
+    """The array as a table or as images."""
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[1] not in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    if x.dtype.kind not in "buif" or x.ndim not in (2, 4) or (x.ndim == 4 and x.shape[1] not in (1, 3)) or not x.size:
+        raise ValueError(
+            f"an array of {x.dtype} and shape {x.shape}: numbers of shape (n, d), or images (n, height, width) or "
+            "(n, height, width, 3), are needed"
+        )
+    values = torch.from_numpy(x.astype(np.float32))
+    if x.ndim == 2:
+        return values
+    values = values / 255 if x.dtype == np.uint8 else values
+    if not 0 <= values.min() <= values.max() <= 1:
+        raise ValueError(
+            f"images from {values.min():g} to {values.max():g}: make them uint8, or scale them to between 0 and 1"
+        )
+    return values
+
+
+def _read_table(path: Path) -> Tensor:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
+    rows = []
+    for number, cells in lines:
+        try:
+            rows.append([math.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells])
+        except ValueError as error:
+            if rows or (number, cells) != lines[0]:
+                raise ValueError(f"{path}, line {number}: {error}; leave an entry empty if it is missing") from error
+        if len(cells) != len(lines[0][1]):
+            raise ValueError(
+                f"{path}, line {number}: {len(cells)} entries, where line {lines[0][0]} has {len(lines[0][1])}"
+            )
+    if not rows:
+        raise ValueError(f"{path} holds no rows of numbers")
+    return torch.tensor(rows)
+
+
+def _read_images(folder: Path) -> Tensor:
+    from PIL import Image  # matplotlib needs it too; here, because only a folder of images does
+
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not paths:
+        raise ValueError(f"{folder} holds no images: {', '.join(IMAGES)}")
+    images, grey = [], True
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                grey = grey and image.mode in ("1", "L", "LA")
+                images.append(image.convert("RGBA"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        if images[-1].size != images[0].size:
+            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], images[-1]))
+            raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
+    white = Image.new("RGBA", images[0].size, "white")
+    flat = (Image.alpha_composite(white, image).convert("L" if grey else "RGB") for image in images)
+    return _tidy(folder, np.stack([np.asarray(image) for image in flat]))
