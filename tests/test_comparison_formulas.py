@@ -16,8 +16,11 @@ from matplotlib.patches import Rectangle
 from scipy import integrate
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
+from torch.nn.functional import avg_pool2d
 
+from companion.data import Hangul, hangul
 from companion.diffusion import SCHEDULES, Diffusion, GaussianDenoiser
+from companion.metrics import hangul_score, precision_recall
 from companion.plots import comparison as figures
 from companion.ppca import PPCA
 
@@ -174,6 +177,46 @@ def test_no_classifier_of_six_values_does_better_than_half_of_one_and_the_total_
 def test_half_of_four_syllables_can_be_told_in_three_cases_of_four() -> None:
     p, q = torch.full((4,), 0.25), torch.tensor([0.5, 0.5, 0.0, 0.0])
     assert 0.5 * torch.maximum(p, q).sum() == 0.75
+
+
+# What chapter 6 says of its measures without a cell of its own
+
+
+@pytest.fixture(scope="module")
+def sets() -> tuple[Hangul, Tensor, Tensor, Tensor]:
+    """Hangul; 600 training syllables, 600 others, and 600 draws from the Gaussian with their mean and covariance."""
+    h = hangul(16)
+    train = h.x[h.train]
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(11))
+    covariance = train.T.cov() + 1e-4 * torch.eye(256)
+    scattered = train.mean(0) + normal(600, 256, seed=12).float() @ torch.linalg.cholesky(covariance).T
+    return h, train[order[:600]], train[order[600:1200]], scattered
+
+
+def test_scattered_samples_owe_their_recall_to_the_size_of_their_balls(sets) -> None:
+    _, truth, others, scattered = sets
+    own, usual = (torch.cdist(x, x).kthvalue(4, 1).values for x in (scattered, others))
+    distance = torch.cdist(truth, scattered)
+    recall = [(distance <= radius).any(1).double().mean() for radius in (own, own * usual.median() / own.median())]
+    assert precision_recall(scattered, truth)[1] == pytest.approx(recall[0].item(), abs=0.01)
+    assert recall[0] > 0.6
+    assert recall[1] < 0.05
+
+
+def test_a_damaged_memoriser_is_not_taken_for_a_model_that_composes(sets) -> None:
+    """Training syllables blurred, or with noise: few of those still legible count as held out, though `factor` is 3."""
+    h, _, others, _ = sets
+    blurred = avg_pool2d(others.view(-1, 1, 16, 16), 3, 1, 1).flatten(1)
+    for damaged in (0.4 * others + 0.6 * blurred, others + 0.15 * normal(600, 256, seed=13).float()):
+        score = hangul_score(damaged, h, factor=3)
+        assert 0.3 < score.legible < 0.7
+        assert score.held_out < 0.04
+
+
+def test_a_syllable_shifted_by_a_pixel_is_not_legible(sets) -> None:
+    h, _, others, _ = sets
+    shifted = others.view(-1, 16, 16).roll(1, 2).flatten(1)
+    assert hangul_score(shifted, h, factor=3).legible < 0.02
 
 
 # Figures
