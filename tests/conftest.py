@@ -237,7 +237,7 @@ def hosted(browser, widget: Widget) -> Iterator:
     body = (
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
         f'<script type="application/vnd.jupyter.widget-view+json">{view}</script><div class="widget"></div>'
-        '<script type="module" src="/widgets.js"></script>'
+        '<script defer src="/widgets.js"></script>'
     )
     page = browser.new_page()
     complaints: list[str] = []

@@ -526,7 +526,7 @@ LOOKS = """() => ({
 def test_a_page_looks_right_on_a_phone_and_on_a_desk(server: str, visit, lang: str, name: str) -> None:
     page = visit(f"{server}/{lang}/{name}.html")
     start_widgets(page)
-    for width in (1280, 375):
+    for width in (1280, 375, 320):
         page.set_viewport_size({"width": width, "height": 800})
         looks = page.evaluate(LOOKS)
         assert looks["overflow"] <= 0, f"at {width} px the page scrolls sideways"
@@ -678,9 +678,10 @@ def test_the_colab_button_says_how_without_a_repository(small_server: str, visit
     assert download.value.suggested_filename == "companion-0.1.0-py3-none-any.whl"
 
 
-def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:
-    """Bytes arrive, `initialize` runs first, and two views share one model."""
-    page = visit(f"{small_server}/en/01-a.html")
+@pytest.mark.parametrize("served", [True, False])
+def test_a_widget_moves_without_a_kernel(small: Path, small_server: str, visit, served: bool) -> None:
+    """Bytes arrive, `initialize` runs first, and two views share one model; from a file as well."""
+    page = visit(f"{small_server if served else small.as_uri()}/en/01-a.html")
     page.wait_for_function("document.querySelectorAll('.widget output').length === 2")
     first, second = page.locator(".widget output").all()
     assert (first.text_content(), second.text_content()) == ("true 7.5", "true 7.5")
