@@ -5,15 +5,12 @@ A card is a list item that starts with a link to a page. Its picture is a figure
 
 from __future__ import annotations
 
-import base64
 import html
-import json
-import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from docutils import nodes
+from figures import drawn
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,24 +26,14 @@ FIGURES = {
 SCRIPT = ("companion/widgets/common.js", "companion/widgets/denoiser.js", "book/_static/writer.js")
 
 
-def pictures(path: Path) -> Iterator[tuple[str, int, bytes, str]]:
-    """The PNGs among a notebook's outputs: number of the figure, place in it, content, description."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    for cell, after in zip(cells, [*cells[1:], {"source": ""}], strict=False):
-        number = re.match(r"\*\*\D+(\d+\.\d+)\.\*\*", "".join(after["source"]))
-        found = [
-            output["data"]["image/png"] for output in cell.get("outputs", ()) if "image/png" in output.get("data", ())
-        ]
-        alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-        for place, content in enumerate(found):
-            yield number[1] if number else "", place, base64.b64decode("".join(content)), alt
-
-
-def picture(path: Path) -> tuple[bytes, str] | None:
+def picture(notebook: Path) -> tuple[bytes, str] | None:
     """The picture of a page's card and its description; None if the page has none."""
-    found = list(pictures(path)) if path.exists() else []
-    chosen = [picture for picture in found if picture[:2] == FIGURES.get(path.stem)] or found
-    return chosen[0][2:] if chosen else None
+    found = drawn(notebook)
+    chosen, place = FIGURES.get(notebook.stem, (None, 0))
+    for number, panels, alt in found:
+        if number == chosen:
+            return panels[place], alt
+    return (found[0][1][0], found[0][2]) if found else None
 
 
 def _illustrate(app: Sphinx, doctree: nodes.document, docname: str) -> None:
