@@ -56,11 +56,6 @@ def _illustrate(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             item += nodes.raw("", element, format="html")
 
 
-def _load(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
-    if pagename == app.config.root_doc:
-        app.add_css_file("landing.css", priority=910)
-
-
 def script() -> str:
     """The page's script, one ES module."""
     return "\n".join((ROOT / part).read_text(encoding="utf-8") for part in SCRIPT)
@@ -73,6 +68,6 @@ def _write_script(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", _illustrate)
-    app.connect("html-page-context", _load)
     app.connect("build-finished", _write_script)
+    app.add_css_file("landing.css", priority=910)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
