@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib.util
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from companion.widgets import Widget
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,7 +92,9 @@ def server(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser():
     """One Chromium for all tests; where there is none, they are skipped with the remedy as reason."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    from audit import find_browser
+
+    path = find_browser()
     if path is None:
         pytest.skip("no Chromium on PATH (Debian, Ubuntu: apt install chromium)")
     from playwright.sync_api import sync_playwright
