@@ -80,6 +80,14 @@ class Page(HTMLParser):
     def having(self, name: str) -> list[dict]:
         return [given for _, given in self.elements if name in (given.get("class") or "").split()]
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {
+            given.get("property") or given.get("name"): given["content"]
+            for tag, given in self.elements
+            if tag == "meta" and "content" in given
+        }
+
 
 @pytest.fixture(scope="module")
 def read(site: Path):
@@ -148,13 +156,8 @@ def test_a_page_says_its_language_and_names_its_twin(book_site, read, lang: str,
     }
     (switch,) = page.having("language-switch")
     assert (switch["href"], switch["lang"]) == (f"../{OTHER[lang]}/{name}.html", OTHER[lang])
-    meta = {
-        given.get("property") or given.get("name"): given.get("content")
-        for tag, given in page.elements
-        if tag == "meta"
-    }
-    assert meta["og:title"]
-    assert meta["og:description"]
+    assert page.metadata["og:title"]
+    assert page.metadata["og:description"]
 
 
 @every_page
