@@ -214,6 +214,12 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
     assert "mathjax" not in " ".join(Page(site / lang / f"{name}.html").resources).lower()
 
 
+@every_page
+def test_the_place_of_every_live_figure_is_kept_free(read, lang: str, name: str) -> None:
+    styles = [given["style"] for given in read(f"{lang}/{name}.html").having("widget")]
+    assert [style.count("px") for style in styles] == [len(frame.SCREENS)] * len(styles), "run `make heights`"
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_formula_has_its_place_its_checks_and_its_entry(read, lang: str) -> None:
     index = read(f"{lang}/equations.html")
