@@ -247,6 +247,7 @@ def hosted(browser, widget: Widget) -> Iterator:
     page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.route("**/widgets.js", lambda route: route.fulfill(path=ROOT / "book/_static/widgets.js"))
     page.goto("http://book.test/")
+    page.locator(".widget").evaluate("element => element.scrollIntoView()")
     page.locator(".handle").first.wait_for()
     page.evaluate(FRAMES)
     yield page
