@@ -8,6 +8,7 @@ import os
 import re
 import struct
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import tinycss2
@@ -23,26 +24,26 @@ def lighten(site: Path) -> None:
     """Rewrite the pages below `site`/language, and put what they share into `site`/assets."""
     paths = sorted(site.glob("*/*.html"))
     pages = {path: _named(_sized(path.read_text(encoding="utf-8"), path.parent)) for path in paths}
-    scripts = [path.read_text(encoding="utf-8") for path in site.rglob("*.js")]
-    words = frozenset(re.findall(r"[\w-]+", "\n".join([*pages.values(), *scripts])))
+    scripts = (path.read_text(encoding="utf-8") for path in site.rglob("*.js"))
+    words = {word for text in chain(pages.values(), scripts) for word in re.findall(r"[\w-]+", text)}
     (site / FOLDER).mkdir()
     bundles: dict[tuple[str, ...], str] = {}
     for path, page in pages.items():
-        sheets = tuple(STYLESHEET.findall(page))
+        head, end, body = page.partition("</head>")
+        sheets = tuple(STYLESHEET.findall(head))
         if sheets not in bundles:  # the editions have the same files
             bundles[sheets] = _bundle([(path.parent / sheet).resolve() for sheet in sheets], words, site / FOLDER)
-        page = STYLESHEET.sub(f'\n<link rel="stylesheet" href="../{FOLDER}/{bundles[sheets]}">', page, count=1)
-        page = STYLESHEET.sub(lambda link: link[0] if f"../{FOLDER}/" in link[0] else "", page)
-        if path.stem != "search":  # where page.js wants what another script makes
-            page = _later(page)
-        path.write_text(page, encoding="utf-8", newline="\n")
+        first = STYLESHEET.search(head).start()
+        link = f'\n<link rel="stylesheet" href="../{FOLDER}/{bundles[sheets]}">'
+        head = head[:first] + link + STYLESHEET.sub("", head[first:])
+        path.write_text(_later(head + end + body), encoding="utf-8", newline="\n")
     for sheets in bundles:
         for path in site.glob("*/"):
             for sheet in sheets:
                 (path / sheet).unlink(missing_ok=True)
 
 
-def _bundle(sheets: list[Path], words: frozenset[str], folder: Path) -> str:
+def _bundle(sheets: list[Path], words: set[str], folder: Path) -> str:
     """Write the rules of these files that some page can use into one; its name changes with its text."""
     text = "\n".join(_used(_moved(sheet, folder), words) for sheet in sheets)
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}.css"
@@ -60,7 +61,7 @@ def _moved(sheet: Path, folder: Path) -> str:
     return re.sub(r'@import "([^"]+)";', lambda match: _moved((sheet.parent / match[1]).resolve(), folder), text)
 
 
-def _used(css: str | list, words: frozenset[str]) -> str:
+def _used(css: str | list, words: set[str]) -> str:
     """The rules whose classes and ids are words of some page or script."""
     parse = tinycss2.parse_stylesheet if isinstance(css, str) else tinycss2.parse_rule_list
     kept = []
@@ -92,7 +93,7 @@ def _split(prelude: list) -> list[list]:
     return parts
 
 
-def _selector(tokens: list, words: frozenset[str]) -> str:
+def _selector(tokens: list, words: set[str]) -> str:
     """The selector, or nothing if no element can have its classes and ids; what stands in brackets is not looked at."""
     for before, token in zip([None, *tokens], tokens, strict=False):
         name = token.value if token.type == "hash" or (token.type == "ident" and before == ".") else None

@@ -70,6 +70,11 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
+def find_browser() -> str | None:
+    """The browser on PATH, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def lighthouse(address: str, form: str, chromium: str) -> dict[str, float]:
     """The scores of one run, the layout shift, and what the page weighs as it is sent."""
     report = TOOLS / "report.json"
@@ -159,7 +164,7 @@ def main() -> int:
     given = parser.parse_args()
     names = given.pages or [str(path.relative_to(SITE).with_suffix("")) for path in sorted(SITE.glob("*/*.html"))]
     unknown = [name for name in names if not (SITE / f"{name}.html").exists()]
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    chromium = find_browser()
     if unknown or not names or not chromium:
         wrong = f"no page {', '.join(unknown)} in {SITE}" if chromium else "no Chromium on PATH"
         print(f"make audit: {wrong}", file=sys.stderr)

@@ -6,10 +6,9 @@ Writes `book/_ext/heights.json`: of each page with live figures, their heights i
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-from audit import BROWSERS, SITE, served
+from audit import SITE, find_browser, served
 from playwright.sync_api import sync_playwright
 
 WIDTHS = (375, 412, 1280)  # custom.css: below 394 px, below 600 px, above
@@ -20,10 +19,9 @@ HEIGHTS = "[...document.querySelectorAll('.widget')].map((one) => Math.round(one
 
 
 def main() -> None:
-    chromium = next(filter(None, map(shutil.which, BROWSERS)))
     heights = {}
     with served(SITE) as root, sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        page = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"]).new_page()
         for path in sorted(SITE.glob("*/*.html")):
             if "widget-view+json" not in path.read_text(encoding="utf-8"):
                 continue

@@ -23,6 +23,7 @@ from assets import lighten
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = ROOT / "book" / "_ext"
+sys.path.insert(0, str(EXTENSIONS))
 
 
 class SiteError(Exception):
@@ -55,7 +56,6 @@ def pages(lang: str, root: Path = ROOT) -> list[str]:
 
 def build_edition(lang: str, root: Path, folder: Path) -> bool:
     """Build one edition into `folder`/html; returns whether all went well, after saying on stderr what did not."""
-    sys.path.insert(0, str(EXTENSIONS))
     from jupyter_book.sphinx import build_sphinx
 
     folder.mkdir()
@@ -84,7 +84,6 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
     Raises:
         SiteError: if a page is missing or an edition does not build without a warning.
     """
-    sys.path.insert(0, str(EXTENSIONS))
     from typeset import FormulaError, typeset
 
     target = target or root / "_build" / "html"
@@ -139,7 +138,6 @@ def _start(lang: str, root: Path, folder: Path) -> subprocess.Popen[str]:
 
 def _write_root(site: Path, root: Path) -> None:
     """What both editions share: the page that picks the language, that of lost readers, what robots read."""
-    sys.path.insert(0, str(EXTENSIONS))
     import head
 
     editions = settings(root)

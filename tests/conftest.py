@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib.util
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from companion.widgets import Widget
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,7 +92,9 @@ def server(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser():
     """One Chromium for all tests; where there is none, they are skipped with the remedy as reason."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    from audit import find_browser
+
+    path = find_browser()
     if path is None:
         pytest.skip("no Chromium on PATH (Debian, Ubuntu: apt install chromium)")
     from playwright.sync_api import sync_playwright
@@ -237,7 +237,7 @@ def hosted(browser, widget: Widget) -> Iterator:
     body = (
         f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
         f'<script type="application/vnd.jupyter.widget-view+json">{view}</script><div class="widget"></div>'
-        '<script type="module" src="/widgets.js"></script>'
+        '<script defer src="/widgets.js"></script>'
     )
     page = browser.new_page()
     complaints: list[str] = []
@@ -247,6 +247,7 @@ def hosted(browser, widget: Widget) -> Iterator:
     page.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.route("**/widgets.js", lambda route: route.fulfill(path=ROOT / "book/_static/widgets.js"))
     page.goto("http://book.test/")
+    page.locator(".widget").evaluate("element => element.scrollIntoView()")
     page.locator(".handle").first.wait_for()
     page.evaluate(FRAMES)
     yield page

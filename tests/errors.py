@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from equations import formulas
+from equations import ERRORS, formulas
 from torch.testing._comparison import default_tolerances
 
 TESTS = Path(__file__).resolve().parent
-TABLE = TESTS / "errors.toml"
+TABLE = TESTS / ERRORS
 
 
 class Recorder:

@@ -20,14 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = "https://book.example/generative/"
 
 
-def metadata(page: Page) -> dict[str, str]:
-    return {
-        given.get("property") or given.get("name"): given["content"]
-        for tag, given in page.elements
-        if tag == "meta" and "content" in given
-    }
-
-
 @pytest.fixture(scope="module")
 def published(book_site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small book as built for an address of its own."""
@@ -42,7 +34,7 @@ def published(book_site, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_descriptions_are_plain_prose_in_the_page_s_language(site: Path, lang: str) -> None:
     seen = {}
     for name in (name for one, name in PAGES if one == lang):
-        given = metadata(Page(site / lang / f"{name}.html"))
+        given = Page(site / lang / f"{name}.html").metadata
         text = given["description"]
         assert text == given["og:description"]
         assert 40 < len(text) <= 162, name
@@ -79,7 +71,7 @@ def test_a_page_gives_its_address_and_the_picture_of_its_first_figure(published:
     for lang in notebooks.LANGUAGES:
         for name, picture in (("01-a", "01-a"), ("second", "01-a"), ("index", "01-a")):
             page = Page(published / lang / f"{name}.html")
-            given = metadata(page)
+            given = page.metadata
             assert [one["href"] for tag, one in page.elements if tag == "link" and one.get("rel") == "canonical"] == [
                 f"{BASE}{lang}/{name}.html"
             ]

@@ -8,19 +8,19 @@ from pathlib import Path
 import notebooks
 import pytest
 import sections
+from test_site import OTHER, PAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH = ROOT / "book" / "en"
-PAGES = re.findall(r"(?:root|file): (\S+)", (ENGLISH / "_toc.yml").read_text())
+NAMES = [name for lang, name in PAGES if lang == "en"]
 PLACES = "article :is(section, .formula, .figure-caption)[id]"
-OTHER = dict(zip(notebooks.LANGUAGES, reversed(notebooks.LANGUAGES), strict=True))
 
 
 def test_an_address_is_the_number_or_the_english_words() -> None:
     assert sections.anchors(ENGLISH, "01-latent")[:3] == ["latent-variables", "section-1-1", "the-nearest-gaussian"]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMES)
 def test_both_editions_have_the_same_places(site: Path, name: str) -> None:
     expected = sections.anchors(ENGLISH, name)
     assert len(set(expected)) == len(expected)
@@ -51,7 +51,7 @@ SWITCH = """async (places) => {
 
 
 @pytest.mark.parametrize("lang", notebooks.LANGUAGES)
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_switch_keeps_every_place(server: str, site: Path, browser, name: str, lang: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{server}/{lang}/{name}.html")

@@ -80,6 +80,14 @@ class Page(HTMLParser):
     def having(self, name: str) -> list[dict]:
         return [given for _, given in self.elements if name in (given.get("class") or "").split()]
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {
+            given.get("property") or given.get("name"): given["content"]
+            for tag, given in self.elements
+            if tag == "meta" and "content" in given
+        }
+
 
 @pytest.fixture(scope="module")
 def read(site: Path):
@@ -148,13 +156,8 @@ def test_a_page_says_its_language_and_names_its_twin(book_site, read, lang: str,
     }
     (switch,) = page.having("language-switch")
     assert (switch["href"], switch["lang"]) == (f"../{OTHER[lang]}/{name}.html", OTHER[lang])
-    meta = {
-        given.get("property") or given.get("name"): given.get("content")
-        for tag, given in page.elements
-        if tag == "meta"
-    }
-    assert meta["og:title"]
-    assert meta["og:description"]
+    assert page.metadata["og:title"]
+    assert page.metadata["og:description"]
 
 
 @every_page
@@ -209,6 +212,12 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
     glyphs = {glyph.replace(" ", ".") for glyph in re.findall(r'<mjx-c class="([^"]+)"', page)}
     assert {glyph for glyph in glyphs if f"mjx-c.{glyph}::before" not in styles} == set()
     assert "mathjax" not in " ".join(Page(site / lang / f"{name}.html").resources).lower()
+
+
+@every_page
+def test_the_place_of_every_live_figure_is_kept_free(read, lang: str, name: str) -> None:
+    styles = [given["style"] for given in read(f"{lang}/{name}.html").having("widget")]
+    assert [style.count("px") for style in styles] == [len(frame.SCREENS)] * len(styles), "run `make heights`"
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -526,7 +535,7 @@ LOOKS = """() => ({
 def test_a_page_looks_right_on_a_phone_and_on_a_desk(server: str, visit, lang: str, name: str) -> None:
     page = visit(f"{server}/{lang}/{name}.html")
     start_widgets(page)
-    for width in (1280, 375):
+    for width in (1280, 375, 320):
         page.set_viewport_size({"width": width, "height": 800})
         looks = page.evaluate(LOOKS)
         assert looks["overflow"] <= 0, f"at {width} px the page scrolls sideways"
@@ -678,9 +687,10 @@ def test_the_colab_button_says_how_without_a_repository(small_server: str, visit
     assert download.value.suggested_filename == "companion-0.1.0-py3-none-any.whl"
 
 
-def test_a_widget_moves_without_a_kernel(small_server: str, visit) -> None:
-    """Bytes arrive, `initialize` runs first, and two views share one model."""
-    page = visit(f"{small_server}/en/01-a.html")
+@pytest.mark.parametrize("served", [True, False])
+def test_a_widget_moves_without_a_kernel(small: Path, small_server: str, visit, served: bool) -> None:
+    """Bytes arrive, `initialize` runs first, and two views share one model; from a file as well."""
+    page = visit(f"{small_server if served else small.as_uri()}/en/01-a.html")
     page.wait_for_function("document.querySelectorAll('.widget output').length === 2")
     first, second = page.locator(".widget output").all()
     assert (first.text_content(), second.text_content()) == ("true 7.5", "true 7.5")

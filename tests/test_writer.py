@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import figures
 import landing
 import numpy as np
 import pytest
@@ -156,7 +157,8 @@ def test_a_card_shows_the_chosen_figure_or_the_first_or_none(tmp_path: Path) -> 
 @pytest.mark.parametrize("lang", ["ko", "en"])
 def test_every_chosen_figure_is_there(lang: str) -> None:
     for name, place_of in landing.FIGURES.items():
-        found = [one[:2] for one in landing.pictures(BOOK / lang / f"{name}.ipynb")]
+        drawn = figures.drawn(BOOK / lang / f"{name}.ipynb")
+        found = [(number, place) for number, panels, _ in drawn for place in range(len(panels))]
         assert place_of in found, f"{lang}/{name}"
 
 

@@ -6,6 +6,8 @@ paragraph becomes a caption with an anchor, and "Figure 3.4" in the prose a link
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -16,18 +18,35 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 NUMBER = re.compile(r"(?:그림|[Ff]igure) (\d+\.\d+)")
+CAPTION = re.compile(rf"\*\*{NUMBER.pattern}\.\*\*")
 ADDRESS = {"ko": "이 그림의 주소", "en": "Link to this figure"}
 
 
 @lru_cache(2)
 def _pages(folder: Path) -> dict[str, str]:
     """The page on which each figure stands, by its number."""
-    captions = re.compile(rf"\*\*{NUMBER.pattern}\.\*\*")
     return {
         number: path.stem
         for path in sorted(folder.glob("*.ipynb"))
-        for number in captions.findall(path.read_text(encoding="utf-8"))
+        for number in CAPTION.findall(path.read_text(encoding="utf-8"))
     }
+
+
+@lru_cache
+def drawn(notebook: Path) -> list[tuple[str, tuple[bytes, ...], str]]:
+    """The figures among a notebook's outputs, none without the file: of each the number, empty without a caption, the
+    panels as PNG files, and the text for those who do not see it."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.exists() else []
+    found = []
+    for cell, below in zip(cells, [*cells[1:], {"source": ""}], strict=False):
+        panels = [
+            output["data"]["image/png"] for output in cell.get("outputs", ()) if "image/png" in output.get("data", ())
+        ]
+        if panels:
+            number = CAPTION.match("".join(below["source"]))
+            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+            found.append((number[1] if number else "", tuple(base64.b64decode("".join(one)) for one in panels), alt))
+    return found
 
 
 class Captions(SphinxTransform):

@@ -6,17 +6,12 @@ map and no pictures: a made-up address would lead them astray.
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import re
-from collections.abc import Iterator
-from functools import lru_cache
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 
 from docutils import nodes
+from figures import drawn
 from PIL import Image
 from search import plain
 from sphinx.application import Sphinx
@@ -35,23 +30,9 @@ def description(doctree: nodes.document | None) -> str:
     return ""
 
 
-def figures(notebook: Path) -> Iterator[tuple[str, tuple[bytes, ...], str]]:
-    """A notebook's figures: the number, the panels as PNG files, and the text for those who do not see them."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.exists() else []
-    for cell, after in pairwise([*cells, {"source": ""}]):
-        panels = [
-            output["data"]["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
-        ]
-        if panels:
-            number = re.match(r"\*\*\D+(\d+\.\d+)\.\*\*", "".join(after["source"]))
-            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-            yield number[1] if number else "", tuple(base64.b64decode("".join(panel)) for panel in panels), alt
-
-
-@lru_cache
 def first_figure(notebook: Path) -> tuple[tuple[bytes, ...], str] | None:
-    """The panels of a notebook's first figure, and its text."""
-    return next((figure[1:] for figure in figures(notebook)), None)
+    """The panels of a notebook's first figure as PNG files, and its text for those who do not see it."""
+    return next((figure[1:] for figure in drawn(notebook)), None)
 
 
 def preview(panels: tuple[bytes, ...]) -> bytes:
@@ -110,11 +91,10 @@ def write_root_files(site: Path, base: str, folders: dict[str, Path], pages: lis
 
 def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     lang, base, folder = app.config.language, app.config.site_url, Path(app.srcdir)
-    home = app.env.get_doctree(app.config.root_doc)
     pages = [app.config.root_doc, *app.env.toctree_includes.get(app.config.root_doc, [])]
     picture = pictured(folder, pagename, pages) if base else None
     context["head"] = {
-        "description": description(doctree) or description(home),
+        "description": description(doctree) or description(app.env.get_doctree(app.config.root_doc)),
         "locale": LOCALES[lang],
         "other_locale": next(locale for name, locale in LOCALES.items() if name != lang),
         "url": f"{base}{lang}/{pagename}.html" if base else None,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import html
 import struct
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from docutils import nodes
-from head import figures
+from figures import drawn
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,18 +26,14 @@ FIGURES = {
 SCRIPT = ("companion/widgets/common.js", "companion/widgets/denoiser.js", "book/_static/writer.js")
 
 
-def pictures(path: Path) -> Iterator[tuple[str, int, bytes, str]]:
-    """The PNGs among a notebook's outputs: number of the figure, place in it, content, description."""
-    for number, panels, alt in figures(path):
-        for place, content in enumerate(panels):
-            yield number, place, content, alt
-
-
-def picture(path: Path) -> tuple[bytes, str] | None:
+def picture(notebook: Path) -> tuple[bytes, str] | None:
     """The picture of a page's card and its description; None if the page has none."""
-    found = list(pictures(path))
-    chosen = [picture for picture in found if picture[:2] == FIGURES.get(path.stem)] or found
-    return chosen[0][2:] if chosen else None
+    found = drawn(notebook)
+    chosen, place = FIGURES.get(notebook.stem, (None, 0))
+    for number, panels, alt in found:
+        if number == chosen:
+            return panels[place], alt
+    return (found[0][1][0], found[0][2]) if found else None
 
 
 def _illustrate(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -61,11 +56,6 @@ def _illustrate(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             item += nodes.raw("", element, format="html")
 
 
-def _load(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
-    if pagename == app.config.root_doc:
-        app.add_css_file("landing.css", priority=910)
-
-
 def script() -> str:
     """The page's script, one ES module."""
     return "\n".join((ROOT / part).read_text(encoding="utf-8") for part in SCRIPT)
@@ -78,6 +68,6 @@ def _write_script(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", _illustrate)
-    app.connect("html-page-context", _load)
     app.connect("build-finished", _write_script)
+    app.add_css_file("landing.css", priority=910)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -78,7 +78,7 @@
           const inTitle = expression.exec(title);
           expression.lastIndex = 0;
           const share = Math.max(0, ...terms.split("\n").map((term) => (term.match(expression)?.[0].length ?? 0) / (term.length || 1)));
-        return { title: inTitle, terms: share, text: count(text) };
+          return { title: inTitle, terms: share, text: count(text) };
         });
         const sections = hits.filter(({ title, text }) => title || text).length;
         const first = hits.findIndex(({ title, text }) => title || text);
