@@ -306,8 +306,9 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> tuple[float, float]:
     x, y = _pair(x, y, "to have neighbours", least=check_int("k", k) + 1)
 
     def inside(points: Tensor, centres: Tensor) -> float:
-        radius = torch.cat([table.kthvalue(k + 1, dim=1).values for table in _distances(centres, centres)])
-        covered = [(table <= radius).any(dim=1) for table in _distances(points, centres)]
+        own, tables = _distances(centres, centres), _distances(points, centres)
+        radius = torch.cat([table.kthvalue(k + 1, dim=1).values for table in own])
+        covered = [(table <= radius).any(dim=1) for table in tables]
         return torch.cat(covered).double().mean().item()
 
     x, y = x.double(), y.double()

@@ -81,6 +81,18 @@ def test_the_switch_arrives_at_the_place_and_is_remembered(server: str, browser,
     page.close()
 
 
+def test_the_switch_passes_over_formulas_that_are_filtered_out(server: str, browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{server}/en/equations.html")
+    page.select_option(".formula-filter select", "chapter-03-vae")
+    page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+    page.evaluate("document.getElementById('eq-3-5').scrollIntoView()")
+    page.evaluate("document.querySelector('.language-switch').click()")
+    page.wait_for_url(f"{server}/ko/equations.html#eq-3-5")
+    page.wait_for_function("document.getElementById('eq-3-5').checkVisibility()")
+    page.close()
+
+
 def test_the_switch_takes_the_query_along(server: str, browser) -> None:
     page = browser.new_page()
     page.goto(f"{server}/ko/search.html?q=ELBO")

@@ -116,9 +116,8 @@ class Proof:
         """How much there is, and a filter, which needs JavaScript."""
         tests = {(test.path, test.line) for found in self.tests.values() for test in found}
         said = self.words["summary"].format(len(self.formulas), len(tests), self.errors["torch"])
-        options = "".join(
-            f'<option value="chapter-{name}">{html.escape(title)}</option>' for name, title in titles.items()
-        )
+        chapters = {"": self.words["all"]} | {f"chapter-{name}": title for name, title in titles.items()}
+        options = "".join(f'<option value="{value}">{html.escape(title)}</option>' for value, title in chapters.items())
         return (
             f'<p>{said}</p><form class="formula-filter" role="search" hidden>'
             f"<label>{self.words['chapter']} <select>{options}</select></label>"

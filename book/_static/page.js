@@ -4,7 +4,7 @@ function placeInView() {
   const top = (place) => place.getBoundingClientRect().top;
   const aimed = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
-  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")];
+  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")].filter((place) => place.checkVisibility());
   const begins = places.find((place) => top(place) > -10 && top(place) < innerHeight / 3);
   const place = begins ?? places.findLast((place) => top(place) <= -10);
   return place && place !== places[0] ? `#${place.id}` : "";
