@@ -6,12 +6,12 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench versions gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
-check test notebooks evidence errors nbval colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence errors nbval colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence errors versions nbval colab: export OMP_NUM_THREADS = 1
+check test notebooks evidence errors versions nbval colab: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -71,6 +71,16 @@ heights: $(VENV)/test book  ## measure the live figures, so that pages keep thei
 
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py
+
+# The quick tests on the package's wheel, in an environment of its own: its name, and what pip is told of versions.
+with_versions = $(PYTHON) -m venv --clear .venv-$(1) && \
+  .venv-$(1)/bin/python -m pip wheel --quiet --no-deps --wheel-dir .venv-$(1)/wheel . && \
+  .venv-$(1)/bin/python $(PIP) --quiet $(2) "$$(echo .venv-$(1)/wheel/*.whl)[test]" && \
+  .venv-$(1)/bin/pytest -q -m "not slow" tests
+
+versions: $(VENV)/python  ## the quick tests of the wheel with the oldest versions that it supports, and the newest
+	$(call part,oldest versions,$(call with_versions,oldest,-c tests/oldest.txt))
+	$(call part,newest versions,$(call with_versions,newest,))
 
 # Installs nothing, so that it runs on a machine that has torch and no network; name its Python by PYTHON.
 gpu: export PYTHONPATH = .
