@@ -82,6 +82,14 @@ def test_a_page_gives_its_address_and_the_picture_of_its_first_figure(published:
                 assert image.size == (int(given["og:image:width"]), int(given["og:image:height"])) == (1200, 630)
 
 
+def test_what_shares_a_live_figure_has_the_site_s_address(published: Path) -> None:
+    for lang in notebooks.LANGUAGES:
+        text = (published / lang / "01-a.html").read_text(encoding="utf-8")
+        for name in ("01-a", "01-a-2"):
+            assert f'&lt;iframe src="{BASE}{lang}/embed/{name}.html"' in text
+            assert (published / lang / "embed" / f"{name}.html").exists()
+
+
 def test_the_map_lists_every_page_of_both_editions(published: Path) -> None:
     assert (published / "robots.txt").read_text().endswith(f"Sitemap: {BASE}sitemap.xml\n")
     space = "{http://www.sitemaps.org/schemas/sitemap/0.9}"

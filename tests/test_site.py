@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import anywidget
 import equations
 import frame
+import live
 import nbformat
 import notebooks
 import pytest
@@ -217,7 +218,7 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
 @every_page
 def test_the_place_of_every_live_figure_is_kept_free(read, lang: str, name: str) -> None:
     styles = [given["style"] for given in read(f"{lang}/{name}.html").having("widget")]
-    assert [style.count("px") for style in styles] == [len(frame.SCREENS)] * len(styles), "run `make heights`"
+    assert [style.count("px") for style in styles] == [len(live.SCREENS)] * len(styles), "run `make heights`"
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -479,37 +480,6 @@ def test_a_missing_page_is_named_with_the_remedy(book_site, tmp_path: Path) -> N
 
 
 # ---------------------------------------------------------------- in a real browser
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
-    contexts = []
-
-    def visit(address: str, width: int = 1280, height: int = 800, **settings):
-        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.faults = []
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
-
-        def guard(route) -> None:
-            if route.request.url.startswith((origin, "blob:", "data:")):
-                route.continue_()
-            else:
-                page.faults.append(f"asked another origin: {route.request.url}")
-                route.abort()
-
-        context.route("**/*", guard)
-        page.on("console", lambda said: said.type in ("error", "warning") and page.faults.append(said.text))
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.on("response", lambda got: got.status >= 400 and page.faults.append(f"{got.status} {got.url}"))
-        page.goto(address)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def start_widgets(page) -> None:
