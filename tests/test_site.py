@@ -19,11 +19,13 @@ import frame
 import live
 import nbformat
 import notebooks
+import pdf
 import pytest
 import traitlets
 from conftest import serve
 from ipywidgets.embed import dependency_state
 from PIL import Image
+from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -741,3 +743,51 @@ def test_a_table_with_sentences_is_stacked_on_a_phone(small_server: str, visit) 
     assert len({cell.bounding_box()["y"] for cell in numbers.locator("td").all()}) == 1
     page.set_viewport_size({"width": 1280, "height": 800})
     assert len({cell.bounding_box()["y"] for cell in cells}) == 1
+
+
+# ------------------------------------------------------------------------- on paper
+
+PAPER = 658  # pixels between the margins of A4
+
+
+def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit) -> None:
+    page = visit(f"{server}/ko/02-ppca.html", width=PAPER)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function("document.querySelector('.widget').hasChildNodes()")
+    seen = page.evaluate("""() => {
+      const shown = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility());
+      const text = shown.filter((element) => element.closest("article") && !element.closest(".widget, math"));
+      const scrolls = (element) =>
+        getComputedStyle(element).overflowX !== "visible" && element.scrollWidth > element.clientWidth + 1;
+      const sayings = (elements) => elements.map(({outerHTML}) => outerHTML.slice(0, 90));
+      const beyond = (element) => element.getBoundingClientRect().right > innerWidth + 1;
+      return {
+        frame: sayings(shown.filter((element) => element.matches("nav, button, input, footer, .headerlink"))),
+        cut: sayings(text.filter((element) => scrolls(element) || beyond(element))),
+      };
+    }""")
+    assert seen == {"frame": [], "cut": []}
+
+
+def test_the_book_on_paper_has_contents_with_page_numbers(
+    small: Path, small_server: str, browser, tmp_path: Path
+) -> None:
+    root = small.parents[1]
+    pdf.offer(shutil.copytree(small, tmp_path / "html"), "en")
+    assert 'href="en.pdf"' in (tmp_path / "html" / "en" / "index.html").read_text()
+    assert pdf.MARK in (small / "en" / "index.html").read_text()
+    book = PdfReader(io.BytesIO(pdf.edition("en", browser, f"{small_server}/en", small, root)))
+    texts = [page.extract_text() for page in book.pages]
+    assert "Generative Models" in texts[0]
+    entries = re.findall(r"(?m)^(1\. Latent variables|A second page|Solutions)\s+(\d+)$", texts[1])
+    assert [title for title, _ in entries] == ["1. Latent variables", "A second page", "Solutions"]
+    for title, number in entries:
+        lines = texts[int(number) - 1].splitlines()
+        assert title in lines
+        assert number in lines, "the page says its number"
+    assert [item.title for item in book.outline if not isinstance(item, list)] == [title for title, _ in entries]
+    words = " ".join(texts)
+    assert "Solution 1.1 →" in words
+    assert "Previous" not in words
+    assert "Live figure: embed/01-a.html" in words
