@@ -185,16 +185,10 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
     other = next(name for name in TEXTS if name != lang)
     theme = app.config.html_theme_options
     source = Path(app.srcdir) / f"{pagename}.ipynb"
-    base = app.config.site_url
     page = f"{pagename}.html"
-
-    def address(edition: str) -> str:
-        return f"{base}{edition}/{page}" if base else f"../{edition}/{page}"
-
     context["frame"] = {
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
-        "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
     }
     if source.exists():
         notebook = context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
