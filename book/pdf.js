@@ -52,10 +52,14 @@ async ({ pages, pictures, folder, words }) => {
         heading.append(...without(chapter.querySelector("h1")));
         solutions.append(heading);
       }
+      const numbers = [...chapter.querySelectorAll("p > strong:first-child")].filter((strong) => /^\d+\.\d+$/.test(strong.textContent));
+      const number = numbers.findLast((strong) => strong.compareDocumentPosition(details) & Node.DOCUMENT_POSITION_FOLLOWING);
+      const name = summary.textContent.trim();
+      const title = /\d/.test(name) || !number ? name : `${name} ${number.textContent}`;
       const back = Object.assign(document.createElement("h3"), { id: place });
-      back.append(link(`#exercise-${solved}`, `${summary.textContent.trim()} ↑`));
+      back.append(link(`#exercise-${solved}`, `${title} ↑`));
       const pointer = Object.assign(document.createElement("p"), { id: `exercise-${solved}` });
-      pointer.append(link(`#${place}`, `${summary.textContent.trim()} →`));
+      pointer.append(link(`#${place}`, `${title} →`));
       details.replaceWith(pointer);
       summary.remove();
       solutions.append(back, ...details.childNodes);
@@ -91,7 +95,7 @@ async ({ pages, pictures, folder, words }) => {
     const sections = document.createElement("ol");
     for (const heading of article.querySelectorAll("h2")) sections.append(entry(heading.id || heading.closest("section").id, heading));
     if (sections.hasChildNodes()) item.append(sections);
-    document.querySelector(".contents ol").append(item);
+    document.querySelector(".book-contents ol").append(item);
   }
   await document.fonts.ready;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));

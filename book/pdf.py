@@ -123,17 +123,17 @@ def edition(lang: str, browser: Browser, address: str, site: Path, root: Path = 
     pdf, known = b"", None
     while known != (known := numbers(pdf := page.pdf(prefer_css_page_size=True, print_background=True))):
         page.evaluate(
-            """numbers => document.querySelectorAll(".contents a").forEach(({ hash, lastChild }) => {
+            """numbers => document.querySelectorAll(".book-contents a").forEach(({ hash, lastChild }) => {
               lastChild.textContent = numbers[decodeURIComponent(hash.slice(1))];
             })""",
             known,
         )
     entries = page.eval_on_selector_all(
-        ".contents a",
+        ".book-contents a",
         "links => links.map(({hash, innerText, parentElement}) => [decodeURIComponent(hash.slice(1)), "
         "parentElement.parentElement.closest('li') !== null])",
     )
-    titles = page.eval_on_selector_all(".contents a > :first-child", "all => all.map(({innerText}) => innerText)")
+    titles = page.eval_on_selector_all(".book-contents a > :first-child", "all => all.map(({innerText}) => innerText)")
     page.close()
     return _with_outline(
         pdf, config["title"], [(t, known[a], deep) for t, (a, deep) in zip(titles, entries, strict=True)]
@@ -146,7 +146,9 @@ def _with_outline(pdf: bytes, title: str, entries: list[tuple[str, int, bool]]) 
     writer.add_metadata({"/Title": title})
     parent = None
     for text, number, deep in entries:
-        item = writer.add_outline_item(" ".join(text.split()), number - 1, parent=parent if deep else None)
+        item = writer.add_outline_item(
+            title=" ".join(text.split()), page_number=number - 1, parent=parent if deep else None
+        )
         parent = parent if deep else item
     file = io.BytesIO()
     writer.write(file)
