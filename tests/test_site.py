@@ -752,9 +752,10 @@ def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit)
     page.wait_for_function("document.querySelector('.widget').hasChildNodes()")
     seen = page.evaluate("""() => {
       const shown = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility());
-      const text = shown.filter((element) => element.closest("article") && !element.closest(".widget, math"));
-      const scrolls = (element) =>
-        getComputedStyle(element).overflowX !== "visible" && element.scrollWidth > element.clientWidth + 1;
+      const unseen = ".widget, mjx-assistive-mml";
+      const text = shown.filter((element) => element.closest("article") && !element.closest(unseen));
+      const boxes = "div.math, .cell_output, pre, .pst-scrollable-table-container";
+      const scrolls = (element) => element.matches(boxes) && element.scrollWidth > element.clientWidth + 1;
       const sayings = (elements) => elements.map(({outerHTML}) => outerHTML.slice(0, 90));
       const beyond = (element) => element.getBoundingClientRect().right > innerWidth + 1;
       return {
