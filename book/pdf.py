@@ -103,7 +103,7 @@ def edition(lang: str, browser: Browser, address: str, site: Path, root: Path = 
         licence=TEXTS[lang]["licence"],
         base=base,
         stylesheet=re.search(r'<link rel="stylesheet" href="([^"]+)"', texts[names[0]])[1],
-        headings=headings,
+        headings=headings | {"solutions": TEXTS[lang]["solutions"]},
         words=TEXTS[lang],
     )
     moving = [

@@ -769,18 +769,18 @@ def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit)
 def test_the_book_on_paper_has_contents_with_page_numbers(
     small: Path, small_server: str, browser, tmp_path: Path
 ) -> None:
-    root = small.parents[1]
+    root = small.parent.parent
     pdf.offer(shutil.copytree(small, tmp_path / "html"), "en")
     assert 'href="en.pdf"' in (tmp_path / "html" / "en" / "index.html").read_text()
     assert pdf.MARK in (small / "en" / "index.html").read_text()
     book = PdfReader(io.BytesIO(pdf.edition("en", browser, f"{small_server}/en", small, root)))
     texts = [page.extract_text() for page in book.pages]
     assert "Generative Models" in texts[0]
-    entries = re.findall(r"(?m)^(1\. Latent variables|A second page|Solutions)\s+(\d+)$", texts[1])
+    entries = re.findall(r"(?m)^(1\. Latent variables|A second page|Solutions)\s+(\d+)$", texts[1])[:3]
     assert [title for title, _ in entries] == ["1. Latent variables", "A second page", "Solutions"]
     for title, number in entries:
         lines = texts[int(number) - 1].splitlines()
-        assert title in lines
+        assert lines.count(title) == 2, "as heading and above the text"
         assert number in lines, "the page says its number"
     assert [item.title for item in book.outline if not isinstance(item, list)] == [title for title, _ in entries]
     words = " ".join(texts)
