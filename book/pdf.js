@@ -39,6 +39,7 @@ async ({ pages, pictures, folder, words }) => {
   const solutions = Object.assign(document.createElement("article"), { className: "bd-article", id: "solutions" });
   solutions.innerHTML = `<h1>${words.solutions}</h1>`;
   let solved = 0;
+  const NUMBER = /^\d+\.\d+/; // of an exercise, which its paragraph begins with
 
   /** A solution moves to the end of the book; a proof stays, open; the code of figures and imports is in the notebooks. */
   function unfold(details, chapter) {
@@ -52,10 +53,10 @@ async ({ pages, pictures, folder, words }) => {
         heading.append(...without(chapter.querySelector("h1")));
         solutions.append(heading);
       }
-      const numbers = [...chapter.querySelectorAll("p > strong:first-child")].filter((strong) => /^\d+\.\d+$/.test(strong.textContent));
+      const numbers = [...chapter.querySelectorAll("p > strong:first-child")].filter((strong) => NUMBER.test(strong.textContent));
       const number = numbers.findLast((strong) => strong.compareDocumentPosition(details) & Node.DOCUMENT_POSITION_FOLLOWING);
       const name = summary.textContent.trim();
-      const title = /\d/.test(name) || !number ? name : `${name} ${number.textContent}`;
+      const title = /\d/.test(name) || !number ? name : `${name} ${number.textContent.match(NUMBER)[0]}`;
       const back = Object.assign(document.createElement("h3"), { id: place });
       back.append(link(`#exercise-${solved}`, `${title} ↑`));
       const pointer = Object.assign(document.createElement("p"), { id: `exercise-${solved}` });
