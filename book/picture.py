@@ -39,7 +39,7 @@ def main() -> None:
             shown = Image.open(io.BytesIO(page.screenshot()))
             picture.paste(shown.resize((width, height), Image.Resampling.LANCZOS), (left, MARGIN))
             left += width + MARGIN
-    picture.quantize(256, dither=Image.Dither.NONE).save(TARGET, optimize=True)
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(TARGET, optimize=True)
     print(f"{TARGET.name}: {TARGET.stat().st_size / 1000:.0f} kB")
 
 
