@@ -168,7 +168,7 @@ def _merge(settings: dict, own: dict) -> dict:
     return settings
 
 
-def state(root: Path = ROOT) -> str:
+def state(root: Path) -> str:
     """A digest of all that the site is made from: its files and the versions of what makes it."""
     digest = hashlib.sha256(sys.version.encode())
     for package in sorted(f"{found.name} {found.version}" for found in metadata.distributions()):
@@ -182,14 +182,14 @@ def state(root: Path = ROOT) -> str:
 
 def main() -> int:
     start = time.perf_counter()
-    target, kept, now = ROOT / "_build" / "html", ROOT / "_build" / "site.sha256", state()
+    target, kept, now = ROOT / "_build" / "html", ROOT / "_build" / "site.sha256", state(ROOT)
     if target.exists() and kept.exists() and kept.read_text(encoding="utf-8") == now:
         print("Nothing has changed since both editions were built")
     else:
         print("Building both editions", flush=True)
         kept.unlink(missing_ok=True)
         try:
-            build()
+            build(ROOT)
         except SiteError as error:
             print(f"make book: {error}", file=sys.stderr)
             return 1

@@ -477,6 +477,31 @@ def test_a_missing_page_is_named_with_the_remedy(book_site, tmp_path: Path) -> N
         book_site.build(tmp_path)
 
 
+def test_the_site_is_built_again_only_if_something_has_changed(book_site, tmp_path: Path, monkeypatch, capsys) -> None:
+    write_book(tmp_path)
+    html = tmp_path / "_build" / "html"
+    built = []
+
+    def build(root: Path) -> None:
+        built.append(root)
+        html.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(book_site, "ROOT", tmp_path)
+    monkeypatch.setattr(book_site, "build", build)
+    assert book_site.main() == book_site.main() == 0
+    assert built == [tmp_path]
+    assert "Nothing has changed" in capsys.readouterr().out
+    for count, name in enumerate(
+        ("book/en/second.md", "tests/methods.toml", "companion/__init__.py", "_config.yml"), 2
+    ):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+        book_site.main()
+        assert len(built) == count, name
+    html.rmdir()
+    book_site.main()
+    assert len(built) == 6
+
+
 # ---------------------------------------------------------------- in a real browser
 
 
