@@ -30,8 +30,8 @@ BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 MARK = "<!-- pdf -->"  # in templates/article-header-buttons.html
 BUTTON = (
-    '<a class="btn btn-sm" href="{0}.pdf" download title="{1}"><i class="fa-solid fa-download" aria-hidden="true"></i>'
-    '<span>PDF</span><span class="visually-hidden"> · {1}</span></a>'
+    '<a class="btn btn-sm" href="{0}.pdf" download title="{1}" aria-label="PDF · {1}">'
+    '<i class="fa-solid fa-download" aria-hidden="true"></i><span>PDF</span></a>'
 )
 #: The list of formulas repeats the pages, with what each test does; its sources are on the site.
 LEFT_OUT = ("index", "equations")
