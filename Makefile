@@ -6,7 +6,7 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests errors bench versions gpu lint nbval colab links audit heights writer clean environments
+.PHONY: book serve check test notebooks evidence digests errors bench versions gpu lint nbval colab links audit heights picture pdf writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
@@ -68,6 +68,12 @@ audit: $(VENV)/test book  ## Lighthouse and axe on every page, against book/budg
 
 heights: $(VENV)/test book  ## measure the live figures, so that pages keep their place free while they load
 	$(BIN)/python book/heights.py
+
+picture: $(VENV)/test book  ## draw the READMEs' picture of the site
+	$(BIN)/python book/picture.py
+
+pdf: $(VENV)/test book  ## each edition as one PDF, offered on its first page
+	$(BIN)/python book/pdf.py
 
 bench: $(VENV)/bench  ## the package against its peers
 	$(BIN)/python tests/benchmarks.py

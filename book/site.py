@@ -9,6 +9,7 @@ site replaces the old one only when both editions were built without a warning a
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -87,7 +89,11 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
     from typeset import FormulaError, typeset
 
     target = target or root / "_build" / "html"
-    languages = list(settings(root))
+    editions = settings(root)
+    languages = list(editions)
+    base = editions[languages[0]]["sphinx"]["config"]["site_url"]
+    if base and not re.fullmatch(r"https?://.+/", base):
+        raise SiteError(f"site_url in _config.yml is {base}: it must begin with https:// and end with /")
     for lang in languages:
         pages(lang, root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +149,14 @@ def _write_root(site: Path, root: Path) -> None:
     editions = settings(root)
     base = editions["en"]["sphinx"]["config"]["site_url"]
     title = " · ".join(config["title"] for config in editions.values())
+    links = (
+        f'<link rel="alternate" hreflang="{lang}" href="{url}">' for lang, url in head.alternates(base, "index").items()
+    )
+    texts = {"{title}": title, "{base}": base or "/", "{alternates}": "\n".join(links)}
     for page in (EXTENSIONS / "root").iterdir():
-        text = page.read_text(encoding="utf-8").replace("{title}", title).replace("{base}", base or "/")
+        text = page.read_text(encoding="utf-8")
+        for name, value in texts.items():
+            text = text.replace(name, value)
         (site / page.name).write_text(text, encoding="utf-8", newline="\n")
     head.write_root_files(site, base, {lang: root / "book" / lang for lang in editions}, pages("en", root))
     (site / ".nojekyll").touch()
@@ -156,14 +168,32 @@ def _merge(settings: dict, own: dict) -> dict:
     return settings
 
 
+def state(root: Path) -> str:
+    """A digest of all that the site is made from: its files and the versions of what makes it."""
+    digest = hashlib.sha256(sys.version.encode())
+    for package in sorted(f"{found.name} {found.version}" for found in metadata.distributions()):
+        digest.update(package.encode())
+    files = [path for folder in ("book", "companion", "tests") for path in (root / folder).rglob("*")]
+    for path in sorted([*files, *(root / name for name in ("_config.yml", "pyproject.toml", "README.md", "LICENSE"))]):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def main() -> int:
     start = time.perf_counter()
-    print("Building both editions", flush=True)
-    try:
-        target = build()
-    except SiteError as error:
-        print(f"make book: {error}", file=sys.stderr)
-        return 1
+    target, kept, now = ROOT / "_build" / "html", ROOT / "_build" / "site.sha256", state(ROOT)
+    if target.exists() and kept.exists() and kept.read_text(encoding="utf-8") == now:
+        print("Nothing has changed since both editions were built")
+    else:
+        print("Building both editions", flush=True)
+        kept.unlink(missing_ok=True)
+        try:
+            build(ROOT)
+        except SiteError as error:
+            print(f"make book: {error}", file=sys.stderr)
+            return 1
+        kept.write_text(now, encoding="utf-8", newline="\n")
     print(f"Done in {time.perf_counter() - start:.0f} s: {target.relative_to(ROOT)}/index.html")
     print("To read it: make serve, then http://localhost:8000")
     return 0

@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -104,6 +105,37 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
+    contexts = []
+
+    def visit(address: str, width: int = 1280, height: int = 800, **settings):
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.faults = []
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
+
+        def guard(route) -> None:
+            if route.request.url.startswith((origin, "blob:", "data:")):
+                route.continue_()
+            else:
+                page.faults.append(f"asked another origin: {route.request.url}")
+                route.abort()
+
+        context.route("**/*", guard)
+        page.on("console", lambda said: said.type in ("error", "warning") and page.faults.append(said.text))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("response", lambda got: got.status >= 400 and page.faults.append(f"{got.status} {got.url}"))
+        page.goto(address)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
 
 
 # Widgets on a page of their own

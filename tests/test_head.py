@@ -64,6 +64,8 @@ def test_without_an_address_nothing_claims_one(site: Path, book_site) -> None:
     assert not (site / "sitemap.xml").exists()
     text = (site / "en" / "01-latent.html").read_text(encoding="utf-8")
     assert "canonical" not in text
+    for page in ("en/01-latent", "index"):
+        assert 'rel="alternate"' not in (site / f"{page}.html").read_text(encoding="utf-8")
     assert "og:image" not in text
 
 
@@ -80,6 +82,32 @@ def test_a_page_gives_its_address_and_the_picture_of_its_first_figure(published:
             assert given["og:image:alt"] == "흰 그림 white"
             with Image.open(published / "previews" / f"{picture}.png") as image:
                 assert image.size == (int(given["og:image:width"]), int(given["og:image:height"])) == (1200, 630)
+
+
+def test_every_page_and_the_root_name_both_editions(published: Path) -> None:
+    for path, name in [("index", "index"), *((f"{lang}/second", "second") for lang in notebooks.LANGUAGES)]:
+        links = [
+            given for tag, given in Page(published / f"{path}.html").elements if tag == "link" and "hreflang" in given
+        ]
+        named = {given["hreflang"]: given["href"] for given in links if given["rel"] == "alternate"}
+        assert named == {lang: f"{BASE}{lang}/{name}.html" for lang in notebooks.LANGUAGES} | {"x-default": BASE}
+
+
+@pytest.mark.parametrize("url", ["https://book.example", "book.example/"])
+def test_an_address_that_is_none_is_named(book_site, tmp_path: Path, url: str) -> None:
+    write_book(tmp_path)
+    config = tmp_path / "_config.yml"
+    config.write_text(config.read_text().replace('site_url: ""', f'site_url: "{url}"'))
+    with pytest.raises(book_site.SiteError, match=rf"site_url in _config.yml is {url}: it must .* end with /"):
+        book_site.build(tmp_path)
+
+
+def test_what_shares_a_live_figure_has_the_site_s_address(published: Path) -> None:
+    for lang in notebooks.LANGUAGES:
+        text = (published / lang / "01-a.html").read_text(encoding="utf-8")
+        for name in ("01-a", "01-a-2"):
+            assert f'&lt;iframe src="{BASE}{lang}/embed/{name}.html"' in text
+            assert (published / lang / "embed" / f"{name}.html").exists()
 
 
 def test_the_map_lists_every_page_of_both_editions(published: Path) -> None:

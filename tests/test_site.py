@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,13 +17,16 @@ from urllib.parse import unquote, urlsplit
 import anywidget
 import equations
 import frame
+import live
 import nbformat
 import notebooks
+import pdf
 import pytest
 import traitlets
 from conftest import serve
 from ipywidgets.embed import dependency_state
 from PIL import Image
+from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -148,12 +152,7 @@ def test_a_page_says_its_language_and_names_its_twin(book_site, read, lang: str,
         given["hreflang"]: given["href"] for tag, given in page.elements if tag == "link" and "hreflang" in given
     }
     base = book_site.settings()[lang]["sphinx"]["config"]["site_url"]
-    root = base or "../"
-    assert alternates == {
-        "ko": f"{root}ko/{name}.html",
-        "en": f"{root}en/{name}.html",
-        "x-default": base or "../index.html",
-    }
+    assert alternates == ({one: f"{base}{one}/{name}.html" for one in LANGUAGES} | {"x-default": base} if base else {})
     (switch,) = page.having("language-switch")
     assert (switch["href"], switch["lang"]) == (f"../{OTHER[lang]}/{name}.html", OTHER[lang])
     assert page.metadata["og:title"]
@@ -217,7 +216,7 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
 @every_page
 def test_the_place_of_every_live_figure_is_kept_free(read, lang: str, name: str) -> None:
     styles = [given["style"] for given in read(f"{lang}/{name}.html").having("widget")]
-    assert [style.count("px") for style in styles] == [len(frame.SCREENS)] * len(styles), "run `make heights`"
+    assert [style.count("px") for style in styles] == [len(live.SCREENS)] * len(styles), "run `make heights`"
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -478,38 +477,32 @@ def test_a_missing_page_is_named_with_the_remedy(book_site, tmp_path: Path) -> N
         book_site.build(tmp_path)
 
 
+def test_the_site_is_built_again_only_if_something_has_changed(book_site, tmp_path: Path, monkeypatch, capsys) -> None:
+    write_book(tmp_path)
+    html = tmp_path / "_build" / "html"
+    built = []
+
+    def build(root: Path) -> None:
+        built.append(root)
+        html.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(book_site, "ROOT", tmp_path)
+    monkeypatch.setattr(book_site, "build", build)
+    assert book_site.main() == book_site.main() == 0
+    assert built == [tmp_path]
+    assert "Nothing has changed" in capsys.readouterr().out
+    for count, name in enumerate(
+        ("book/en/second.md", "tests/methods.toml", "companion/__init__.py", "_config.yml"), 2
+    ):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+        book_site.main()
+        assert len(built) == count, name
+    html.rmdir()
+    book_site.main()
+    assert len(built) == 6
+
+
 # ---------------------------------------------------------------- in a real browser
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
-    contexts = []
-
-    def visit(address: str, width: int = 1280, height: int = 800, **settings):
-        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.faults = []
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
-
-        def guard(route) -> None:
-            if route.request.url.startswith((origin, "blob:", "data:")):
-                route.continue_()
-            else:
-                page.faults.append(f"asked another origin: {route.request.url}")
-                route.abort()
-
-        context.route("**/*", guard)
-        page.on("console", lambda said: said.type in ("error", "warning") and page.faults.append(said.text))
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.on("response", lambda got: got.status >= 400 and page.faults.append(f"{got.status} {got.url}"))
-        page.goto(address)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def start_widgets(page) -> None:
@@ -771,3 +764,53 @@ def test_a_table_with_sentences_is_stacked_on_a_phone(small_server: str, visit) 
     assert len({cell.bounding_box()["y"] for cell in numbers.locator("td").all()}) == 1
     page.set_viewport_size({"width": 1280, "height": 800})
     assert len({cell.bounding_box()["y"] for cell in cells}) == 1
+
+
+# ------------------------------------------------------------------------- on paper
+
+PAPER = 627  # pixels between the margins of A4 in the PDF
+
+
+@pytest.mark.parametrize("name", ["ko/02-ppca", "ko/glossary", "ko/corrections"])
+def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit, name: str) -> None:
+    page = visit(f"{server}/{name}.html", width=PAPER)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function("[...document.querySelectorAll('.widget')].every((one) => one.hasChildNodes())")
+    seen = page.evaluate("""() => {
+      const shown = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility());
+      const unseen = ".widget, mjx-assistive-mml";
+      const text = shown.filter((element) => element.closest("article") && !element.closest(unseen));
+      const boxes = "div.math, .cell_output, pre, .pst-scrollable-table-container";
+      const scrolls = (element) => element.matches(boxes) && element.scrollWidth > element.clientWidth + 1;
+      const sayings = (elements) => elements.map(({outerHTML}) => outerHTML.slice(0, 90));
+      const beyond = (element) => element.getBoundingClientRect().right > innerWidth + 1;
+      return {
+        frame: sayings(shown.filter((element) => element.matches("nav, button, input, footer, .headerlink"))),
+        cut: sayings(text.filter((element) => scrolls(element) || beyond(element))),
+      };
+    }""")
+    assert seen == {"frame": [], "cut": []}
+
+
+def test_the_book_on_paper_has_contents_with_page_numbers(
+    small: Path, small_server: str, browser, tmp_path: Path
+) -> None:
+    root = small.parent.parent
+    pdf.offer(shutil.copytree(small, tmp_path / "html"), "en")
+    assert 'href="en.pdf"' in (tmp_path / "html" / "en" / "index.html").read_text()
+    assert pdf.MARK in (small / "en" / "index.html").read_text()
+    book = PdfReader(io.BytesIO(pdf.edition("en", browser, f"{small_server}/en", small, root)))
+    texts = [page.extract_text() for page in book.pages]
+    assert "Generative Models" in texts[0]
+    entries = re.findall(r"(?m)^(1\. Latent variables|A second page|Solutions)\s+(\d+)$", texts[1])[:3]
+    assert [title for title, _ in entries] == ["1. Latent variables", "A second page", "Solutions"]
+    for title, number in entries:
+        lines = texts[int(number) - 1].splitlines()
+        assert lines.count(title) == 2, "as heading and above the text"
+        assert number in lines, "the page says its number"
+    assert [item.title for item in book.outline if not isinstance(item, list)] == [title for title, _ in entries]
+    words = unicodedata.normalize("NFKC", " ".join(texts))  # without ligatures
+    assert "Solution 1.1 →" in words
+    assert "Previous" not in words
+    assert "Live figure: embed/01-a.html" in words

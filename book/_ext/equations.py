@@ -96,7 +96,8 @@ def checks(tests: Path) -> list[Check]:
             for child in node.body:
                 visit(child, node, path)
             return
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.equation":
+        marks = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "equation"
+        if marks and ast.unparse(node.func) == "pytest.mark.equation":
             for argument in node.args:
                 if isinstance(argument, ast.Constant):
                     whole, name = (owner, owner.name) if owner else (node, path.stem)
@@ -107,7 +108,9 @@ def checks(tests: Path) -> list[Check]:
             visit(child, owner, path)
 
     for path in sorted(tests.rglob("*.py")):
-        visit(ast.parse(path.read_text(encoding="utf-8-sig")), None, path)
+        text = path.read_text(encoding="utf-8-sig")
+        if "mark.equation" in text:
+            visit(ast.parse(text), None, path)
     return found
 
 

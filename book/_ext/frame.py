@@ -1,10 +1,9 @@
-"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, live widgets, and the scripts
-and styles that serve them."""
+"""What surrounds the text of a page: the switch to the other edition, buttons, call-outs, and the scripts and styles
+that serve them."""
 
 from __future__ import annotations
 
 import html
-import json
 import re
 from pathlib import Path
 
@@ -19,9 +18,6 @@ HERE = Path(__file__).resolve().parent
 STATIC = HERE.parent / "_static"
 COLAB = "https://colab.research.google.com/github"
 WHEEL = "companion-{}-py3-none-any.whl"
-#: Heights of each page's live figures in pixels: on a narrow phone, on a wide one, on a larger screen.
-HEIGHTS = json.loads((HERE / "heights.json").read_text(encoding="utf-8"))
-SCREENS = "narrow", "phone", "desk"
 
 TEXTS = {
     "ko": {
@@ -36,7 +32,6 @@ TEXTS = {
         "download": "노트북 내려받기",
         "menu": "차례",
         "on_page": "이 페이지의 내용",
-        "no_script": "이 그림은 JavaScript를 켜면 움직인다.",
         "hidden": {"source": "코드", "content": "코드와 결과", "output": "결과", "outputs": "결과"},
         "copy": {
             "copy": "복사",
@@ -58,7 +53,6 @@ TEXTS = {
         "download": "Download the notebook",
         "menu": "Contents",
         "on_page": "On this page",
-        "no_script": "This figure moves when JavaScript is on.",
         "hidden": {"source": "Code", "content": "Code and output", "output": "Output", "outputs": "Output"},
         "copy": None,
     },
@@ -191,16 +185,10 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
     other = next(name for name in TEXTS if name != lang)
     theme = app.config.html_theme_options
     source = Path(app.srcdir) / f"{pagename}.ipynb"
-    base = app.config.site_url
     page = f"{pagename}.html"
-
-    def address(edition: str) -> str:
-        return f"{base}{edition}/{page}" if base else f"../{edition}/{page}"
-
     context["frame"] = {
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
-        "alternates": {**{name: address(name) for name in TEXTS}, "x-default": base or "../index.html"},
     }
     if source.exists():
         notebook = context["frame"]["notebook"] = f"_sources/{pagename}.ipynb"
@@ -212,17 +200,6 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         else:
             path = f"{theme['path_to_docs']}/{lang}/{pagename}.ipynb"
             context["frame"]["colab_url"] = f"{COLAB}/{owner_and_name}/blob/{theme['repository_branch']}/{path}"
-
-
-def _place_widgets(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """A live figure's place: as high as it will be (book/heights.py measures that), or why it does not move."""
-    heights = iter(HEIGHTS.get(f"{app.config.language}/{docname}", ()))
-    note = f'<noscript><p class="widget-note">{TEXTS[app.config.language]["no_script"]}</p></noscript>'
-    for view in list(doctree.findall(nodes.raw)):
-        if "application/vnd.jupyter.widget-view+json" in view.astext():
-            style = "; ".join(f"--{name}: {height}px" for name, height in zip(SCREENS, next(heights, ()), strict=False))
-            place = f'<div class="widget" style="{style}"></div>{note}'
-            view.parent.insert(view.parent.index(view) + 1, nodes.raw("", place, format="html"))
 
 
 def _visit_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
@@ -260,7 +237,6 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _page_context, priority=100)
-    app.connect("doctree-resolved", _place_widgets)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
     app.add_transform(LineBreaks)

@@ -1,7 +1,7 @@
 """What search engines and previews in social media read of a page: its title, description, address and picture.
 
-They want whole addresses, so as long as `site_url` in `_config.yml` is empty there are no canonical addresses, no site
-map and no pictures: a made-up address would lead them astray.
+They want whole addresses, so as long as `site_url` in `_config.yml` is empty there are no canonical addresses, none of
+the other edition, no site map and no pictures: a made-up address would lead them astray.
 """
 
 from __future__ import annotations
@@ -65,6 +65,13 @@ def pictured(folder: Path, page: str, pages: list[str]) -> str | None:
     return next((name for name in [page, *pages] if first_figure(folder / f"{name}.ipynb")), None)
 
 
+def alternates(base: str, page: str) -> dict[str, str]:
+    """The addresses of a page in each language, and of what picks one: whole, or none that would be ignored."""
+    if not base:
+        return {}
+    return {lang: f"{base}{lang}/{page}.html" for lang in LOCALES} | {"x-default": base}
+
+
 def write_root_files(site: Path, base: str, folders: dict[str, Path], pages: list[str]) -> None:
     """robots.txt and, where the site's address is known, its map and the pictures of its pages."""
     robots = "User-agent: *\nAllow: /\n" + (f"Sitemap: {base}sitemap.xml\n" if base else "")
@@ -97,6 +104,7 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
         "description": description(doctree) or description(app.env.get_doctree(app.config.root_doc)),
         "locale": LOCALES[lang],
         "other_locale": next(locale for name, locale in LOCALES.items() if name != lang),
+        "alternates": alternates(base, pagename),
         "url": f"{base}{lang}/{pagename}.html" if base else None,
         "picture": f"{base}previews/{picture}.png" if picture else None,
         "size": SIZE,

@@ -11,7 +11,8 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import equations
@@ -95,8 +96,7 @@ class Proof:
         """The tests, each under its name, which leads to its place in the whole file."""
         parts = []
         for name, test in zip(self.links(number), self.tests[number], strict=True):
-            lines = (self.root / test.path).read_text(encoding="utf-8-sig").splitlines()[test.first - 1 : test.last]
-            parts.append(f"<p>{name}</p>{coloured(chr(10).join(lines))}")
+            parts.append(f"<p>{name}</p>{code(coloured(self.root / test.path)[test.first - 1 : test.last])}")
         return "\n".join(parts)
 
     def dialog(self, item: equations.Formula) -> str:
@@ -164,18 +164,24 @@ def power(value: float) -> str:
     return f"{head}10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
-def coloured(code: str, **options: str) -> str:
-    formatter = HtmlFormatter(wrapcode=False, **options)
-    return f'<div class="highlight-python notranslate">{highlight(code, PythonLexer(), formatter)}</div>'
+@cache
+def coloured(path: Path) -> list[str]:
+    """The lines of a Python file, highlighted."""
+    text = path.read_text(encoding="utf-8-sig")
+    return highlight(text, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)).splitlines(keepends=True)
+
+
+def code(lines: Iterable[str]) -> str:
+    return f'<div class="highlight-python notranslate"><div class="highlight"><pre>{"".join(lines)}</pre></div></div>'
 
 
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     """The files of tests that check formulas, each a page with a place for every line."""
     shown = Proof(Path(app.srcdir).parent.parent, app.config.language)
     for path in sorted({test.path for found in shown.tests.values() for test in found}):
-        code = coloured((shown.root / path).read_text(encoding="utf-8-sig"), linespans="L")
+        places = (f'<span id="L-{number}">{line}</span>' for number, line in enumerate(coloured(shown.root / path), 1))
         back = f'<p><a href="{equations.INDEX}.html">{shown.words["back"]}</a></p>'
-        yield Path(path).stem, {"title": path, "body": f"<h1>{path}</h1>{back}{code}"}, "page.html"
+        yield Path(path).stem, {"title": path, "body": f"<h1>{path}</h1>{back}{code(places)}"}, "page.html"
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:

@@ -18,6 +18,7 @@ from docutils import nodes
 from equations import INDEX, formula
 from frame import JOINER
 from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latexwalker import LatexWalker, get_default_latex_context_db
 from sections import NUMBER
 from sphinx.application import Sphinx
 
@@ -37,6 +38,7 @@ BEFORE = (
     (r"(\\(?!frac|sqrt|hat|tilde|bar|math|text|operatorname)[A-Za-z]+) ", r"\1{} "),
 )
 AFTER = ((r"\^2(?!\d)", "²"), (r"\^⊤", "ᵀ"), (r"(?<=[(\[⟨]) | (?=[)\]⟩,;])", ""))
+READER, COMMANDS = LatexNodes2Text(strict_latex_spaces=True), get_default_latex_context_db()
 
 
 @cache
@@ -44,7 +46,8 @@ def untex(tex: str) -> str:
     """A formula without TeX's commands: `p(x \\mid z)` is p(x | z)."""
     for pattern, text in BEFORE:
         tex = re.sub(pattern, text, tex)
-    tex = " ".join(LatexNodes2Text(strict_latex_spaces=True).latex_to_text(tex).split())
+    parsed, *_ = LatexWalker(tex, latex_context=COMMANDS).get_latex_nodes()
+    tex = " ".join(READER.nodelist_to_text(parsed).split())
     for pattern, text in AFTER:
         tex = re.sub(pattern, text, tex)
     return tex

@@ -17,6 +17,12 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
+// What shares a live figure names the place where this site is served, unless the site knows its own.
+for (const field of document.querySelectorAll(".share-box :is(input, textarea)")) {
+  field.defaultValue = field.defaultValue.replace("{here}/", new URL(".", location));
+  field.addEventListener("focus", () => field.select());
+}
+
 // What is wider than the column: an inline formula breaks its word or scrolls, all else scrolls; show that it does, and let
 // the keyboard reach it. Each is measured when it comes near.
 const BOXES = "div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container";
