@@ -9,7 +9,7 @@ PIP    := -m pip install --disable-pip-version-check --no-compile
 .PHONY: book serve check test notebooks evidence digests errors bench gpu lint nbval colab links audit heights writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
-PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
+PYTEST := $(BIN)/pytest --numprocesses=2 --dist=worksteal -q
 check test notebooks evidence errors nbval colab: export OMP_NUM_THREADS = 1
 check test notebooks evidence errors nbval colab: export MKL_NUM_THREADS = 1
 
@@ -47,7 +47,7 @@ digests: $(VENV)/book  ## state that the tests check the formulas as they are no
 errors: $(VENV)/test  ## measure how closely the tests confirm each formula, for the list of formulas
 	$(BIN)/pytest -q -m equation --record-errors tests
 
-NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
+NBVAL := $(PYTEST) --dist=loadscope --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 KOREAN := $(NBVAL) --nbval-current-env book/ko
 # Another CPU's arithmetic: it changes the last digits, and with them everything that trains.
 ENGLISH := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Prescott JUPYTER_PATH=$(COLAB)/share/jupyter \

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import arrow_key_is_felt, hosted
+from conftest import arrow_key_is_felt, hosted, one_tab
 from ipywidgets.embed import dependency_state
 from torch import nn
 from torch.distributions import Normal
@@ -120,6 +120,7 @@ def test_ppca_widget_takes_a_fitted_model() -> None:
 # The functions of the scripts
 
 
+@one_tab
 def test_latent_functions_agree_with_the_package(stage) -> None:
     page = stage(LatentWidget()).page
     for b, sigma in [(0.0, 0.1), (0.0, 1.0), (1.0, 0.3), (2.0, 0.1), (2.0, 1.0)]:
@@ -135,6 +136,7 @@ def test_latent_functions_agree_with_the_package(stage) -> None:
     assert page.evaluate("() => module.effectiveSampleSize([0, -800])") == pytest.approx(1)
 
 
+@one_tab
 def test_ppca_functions_agree_with_the_package(stage) -> None:
     page = stage(PPCAWidget(points())).page
     for seed in range(6):

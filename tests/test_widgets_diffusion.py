@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, parsed
+from conftest import FRAMES, one_tab, parsed
 from ipywidgets.embed import dependency_state
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
@@ -234,6 +234,7 @@ def test_a_film_names_what_is_wrong(arguments: dict, message: str) -> None:
 # The functions of the script
 
 
+@one_tab
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schedules_agree(stage, name: str) -> None:
     t = torch.linspace(0.01, 1, 34, dtype=torch.float64)
@@ -254,6 +255,7 @@ def test_the_schedules_agree(stage, name: str) -> None:
     assert page.evaluate("(name) => module.SCHEDULES[name](0).sigma", name) == 0
 
 
+@one_tab
 @pytest.mark.parametrize(("schedule", "predict"), KINDS)
 def test_one_evaluation_agrees_with_pytorch(stage, schedule: str, predict: str) -> None:
     widget = widget_of(schedule, predict)
@@ -299,6 +301,7 @@ def test_the_samples_are_those_of_heun(stage, schedule: str, predict: str) -> No
     torch.testing.assert_close(drawn(show, ".points"), to(middle), rtol=0, atol=0.03)
 
 
+@one_tab
 def test_a_flow_agrees_with_heun_to_the_last_digits(stage) -> None:
     widget = widget_of()
     model = stored(widget)
@@ -320,6 +323,7 @@ def test_a_flow_agrees_with_heun_to_the_last_digits(stage) -> None:
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64).reshape(truth.shape), truth, rtol=0, atol=1e-8)
 
 
+@one_tab
 def test_between_is_linear_and_ends_where_it_ends(stage) -> None:
     page = stage(widget_of()).page
     times, path = [1.0, 0.6, 0.5, 0.0], [[2.0, 0.0], [1.0, 1.0], [4.0, -1.0], [0.0, 0.0]]

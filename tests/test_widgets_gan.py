@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, arrow_key_is_felt, hosted
+from conftest import FRAMES, arrow_key_is_felt, hosted, one_tab
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -387,6 +387,7 @@ def of_kind(loss: str, kind: str) -> Recording:
     return record(loss, steps=30, **options[kind])
 
 
+@one_tab
 @pytest.mark.parametrize("kind", ["relu", "leaky", "silu", "tanh", "waves"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_is_that_of_autograd(stage, loss: str, kind: str) -> None:
@@ -415,6 +416,7 @@ def test_the_gradient_is_that_of_autograd(stage, loss: str, kind: str) -> None:
     assert [one["length"] for one in found] == [one["lengths"][own] for one in found]
 
 
+@one_tab
 def test_a_sure_discriminator_leaves_the_saturating_loss_no_gradient(stage) -> None:
     """σ(ℓ)|∇ℓ| and (1 − σ(ℓ))|∇ℓ| of ℓ = 5x − 40 at 0: without cancellation, and the ratio e⁻⁴⁰."""
     layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
@@ -427,6 +429,7 @@ def test_a_sure_discriminator_leaves_the_saturating_loss_no_gradient(stage) -> N
     assert found["direction"] == [1, 0]
 
 
+@one_tab
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
     widget = GANWidget({loss: trained(loss)}, points())
@@ -449,6 +452,7 @@ def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
     torch.testing.assert_close(torch.tensor(found).double(), truth, rtol=0, atol=1e-4)
 
 
+@one_tab
 def test_a_steep_landscape_is_d_of_the_interpolated_logit(stage) -> None:
     """Of a linear logit exactly, however few the cells; D itself, interpolated, would be off by up to a half."""
     layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
@@ -464,6 +468,7 @@ def test_a_steep_landscape_is_d_of_the_interpolated_logit(stage) -> None:
     torch.testing.assert_close(torch.tensor(found), truth, rtol=0, atol=1e-5)
 
 
+@one_tab
 def test_the_contour_follows_the_level(stage) -> None:
     """Of a plane the straight line, of a cone the circle, closed."""
     page = stage(pair()).page
@@ -482,6 +487,7 @@ def test_the_contour_follows_the_level(stage) -> None:
     assert page.evaluate(draw, [5, 5, "x", 50]) == []
 
 
+@one_tab
 @pytest.mark.parametrize(
     ("value", "text"),
     [
