@@ -737,10 +737,9 @@ def test_a_full_widget_is_drawn_thirty_times_a_second(stage, name: str) -> None:
     assert show.best_frame(name, values) < 33
 
 
-@pytest.mark.parametrize("lang", ["ko", "en"])
-def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser, lang: str) -> None:
+def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser) -> None:
     """On the built page, without a kernel, for the network that the chapter's own cells trained."""
-    notebook = json.loads((BOOK / lang / "05-diffusion.ipynb").read_text())
+    notebook = json.loads((BOOK / "ko" / "05-diffusion.ipynb").read_text())
     models = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     (widget,) = (model for model in models.values() if "network" in model["state"])
     assert len(json.dumps(widget)) < 110_000
@@ -750,7 +749,7 @@ def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser, lang: s
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{server}/{lang}/05-diffusion.html")
+    page.goto(f"{server}/ko/05-diffusion.html")
     frame = page.locator(".widget .frame")
     frame.scroll_into_view_if_needed()
     side = frame.bounding_box()
