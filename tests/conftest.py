@@ -269,7 +269,7 @@ def arrow_key_is_felt(page) -> None:
     assert handle.get_attribute("aria-valuetext") != label
 
 
-#: For what a widget computes, which depends neither on the width nor on the language of its page.
+#: For what depends neither on the width of a widget's page nor on its language.
 one_tab = pytest.mark.parametrize("tab", [(1280, "en")], ids=["1280-en"], indirect=True)
 
 

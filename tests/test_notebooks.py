@@ -67,7 +67,9 @@ def unexecuted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("chapter", notebooks.chapters())
 def test_committed_editions_are_what_the_source_gives(chapter: str, tmp_path: Path) -> None:
     for edition in EDITIONS:
-        shutil.copytree(edition, tmp_path / edition.name)
+        (tmp_path / edition.name).mkdir()
+        for path in edition.glob(f"{chapter}.*"):
+            shutil.copy(path, tmp_path / edition.name)
     assert not notebooks.build(chapter, run=False, target=tmp_path), "run `make notebooks` and commit"
 
 

@@ -34,7 +34,7 @@ from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
 
-STEPS = 50
+STEPS = 30
 
 
 def plane() -> torch.Tensor:

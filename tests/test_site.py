@@ -202,7 +202,7 @@ def test_pictures_are_described(read, lang: str, name: str) -> None:
 
 
 @every_page
-def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> None:
+def test_formulas_are_drawn_in_the_page(site: Path, read, lang: str, name: str) -> None:
     """Each has its drawing, with a style for every glyph, and MathML; no script will have to do it."""
     page = (site / lang / f"{name}.html").read_text()
     formulas = re.findall(r'<(?:span|div) class="math [^>]*>(.*?)</(?:span|div)>', page, re.DOTALL)
@@ -212,7 +212,7 @@ def test_formulas_are_drawn_in_the_page(site: Path, lang: str, name: str) -> Non
     styles = "".join((site / "assets" / sheet).read_text() for sheet in re.findall(r'assets/([^"?]+\.css)', page))
     glyphs = {glyph.replace(" ", ".") for glyph in re.findall(r'<mjx-c class="([^"]+)"', page)}
     assert {glyph for glyph in glyphs if f"mjx-c.{glyph}::before" not in styles} == set()
-    assert "mathjax" not in " ".join(Page(site / lang / f"{name}.html").resources).lower()
+    assert "mathjax" not in " ".join(read(f"{lang}/{name}.html").resources).lower()
 
 
 @every_page

@@ -489,6 +489,7 @@ def test_the_widget_fits_every_width(stage, widget: Widget) -> None:
         assert show.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@one_tab
 def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
     show = stage(widget)
     assert show.data["theme"] == "light"
@@ -496,6 +497,7 @@ def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
     assert show.data["theme"] == "dark"
 
 
+@one_tab
 def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     show = stage(widget)
     name, values = DRAGS[type(widget).__name__]
@@ -503,6 +505,7 @@ def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     assert show.data[name] == values[7]
 
 
+@one_tab
 def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
     """Jupyter renders into an element that it attaches later."""
     show = stage(widget)
@@ -516,6 +519,7 @@ def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
     assert show.page.evaluate("() => late.firstChild.shadowRoot.querySelector('svg').clientHeight") > 100
 
 
+@one_tab
 def test_stopping_leaves_nothing_behind(stage, widget: Widget) -> None:
     show = stage(widget)
     assert show.page.evaluate("() => Object.values(listeners).flat().length") > 3

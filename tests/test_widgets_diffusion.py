@@ -282,6 +282,7 @@ def test_one_evaluation_agrees_with_pytorch(stage, schedule: str, predict: str) 
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), truth, rtol=1e-9, atol=1e-9)
 
 
+@one_tab
 @pytest.mark.parametrize(("schedule", "predict"), KINDS)
 def test_the_samples_are_those_of_heun(stage, schedule: str, predict: str) -> None:
     """From the page's x_1, 50 steps: at t = 0 and on the way."""
@@ -333,6 +334,7 @@ def test_between_is_linear_and_ends_where_it_ends(stage) -> None:
         assert found == pytest.approx(expected), t
 
 
+@one_tab
 @pytest.mark.parametrize("schedule", ["straight", "cosine"])
 def test_the_film_goes_back_as_ddim_does(stage, schedule: str) -> None:
     h = film(schedule=schedule)
@@ -353,6 +355,7 @@ def test_the_film_goes_back_as_ddim_does(stage, schedule: str) -> None:
             torch.testing.assert_close(images(show, s)["noisy"], ink_of(x_s), rtol=0, atol=0.03)
 
 
+@one_tab
 def test_the_film_goes_forward_by_the_closed_form(stage) -> None:
     h = film()
     show = stage(widget_of(film=h, direction="forward"))
@@ -656,6 +659,7 @@ WATCH = """() => new Promise((done) => {
 })"""
 
 
+@one_tab
 @pytest.mark.parametrize(("direction", "end"), [("forward", 1.0), ("reverse", 0.0)])
 def test_a_play_takes_time_to_its_end(stage, direction: str, end: float) -> None:
     widget = widget_of(direction=direction, t=0.8 if direction == "forward" else 0.2)

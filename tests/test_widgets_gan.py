@@ -681,6 +681,7 @@ def replay(show, *, pause: bool = False) -> dict:
     )
 
 
+@one_tab
 def test_the_replay_runs_to_the_end_and_starts_again(stage) -> None:
     widget = pair(frame=0)
     show = stage(widget)
@@ -703,6 +704,7 @@ def test_the_replay_runs_to_the_end_and_starts_again(stage) -> None:
     assert show.data["frame"] == stopped
 
 
+@one_tab
 def test_the_replay_takes_the_time_of_its_frames(stage) -> None:
     show = stage(pair(frame=0))
     show.page.emulate_media(reduced_motion="no-preference")
@@ -869,6 +871,7 @@ def test_it_fits_every_width(stage, lang: str) -> None:
             assert scrubber["y"] + scrubber["height"] - first["y"] < 660
 
 
+@one_tab
 def test_the_theme_follows_the_page(stage) -> None:
     show = stage(pair())
     assert show.data["theme"] == "light"
@@ -879,6 +882,7 @@ def test_the_theme_follows_the_page(stage) -> None:
     assert show.page.evaluate(colour) != light
 
 
+@one_tab
 def test_python_can_move_it(stage) -> None:
     widget = pair()
     show = stage(widget)
@@ -888,6 +892,7 @@ def test_python_can_move_it(stage) -> None:
     assert_force(data, widget)
 
 
+@one_tab
 def test_it_draws_once_it_is_in_the_page(stage) -> None:
     show = stage(pair())
     show.page.evaluate(
@@ -901,6 +906,7 @@ def test_it_draws_once_it_is_in_the_page(stage) -> None:
     assert show.page.evaluate("() => late.firstChild.shadowRoot.querySelector('path.fake').getAttribute('d')")
 
 
+@one_tab
 def test_stopping_leaves_nothing_behind(stage) -> None:
     show = stage(pair(frame=0))
     replay(show)
