@@ -6,10 +6,12 @@ KERNEL := $(COLAB)/share/jupyter/kernels/colab/kernel.json
 CONSTRAINTS ?= constraints.txt
 PIP    := -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: book serve check test notebooks evidence digests errors bench versions gpu lint nbval colab links audit heights picture pdf writer clean environments
+.PHONY: book serve check test korean english notebooks evidence digests errors bench versions gpu lint nbval colab links audit heights picture pdf writer clean environments
 
 # Two processes with one thread each: threads of several processes that wait for each other by spinning stand still.
-PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadscope -q
+PYTEST := $(BIN)/pytest -q
+TESTS  := $(PYTEST) --numprocesses=2 --dist=worksteal
+CELLS  := --numprocesses=2 --dist=loadscope
 check test notebooks evidence errors versions nbval colab: export OMP_NUM_THREADS = 1
 check test notebooks evidence errors versions nbval colab: export MKL_NUM_THREADS = 1
 
@@ -24,13 +26,18 @@ serve: book  ## build, then serve on http://localhost:8000
 
 check: $(VENV)/test  ## while writing: lint, the quick tests, the editions' consistency
 	$(call part,lint,$(LINT))
-	$(call part,quick tests,$(PYTEST) -m "not slow" tests)
+	$(call part,quick tests,$(TESTS) -m "not slow" tests)
 
 test: environments  ## everything that CI checks
 	$(call part,lint,$(LINT))
-	$(call part,tests: package and formulas and site,$(PYTEST) tests)
-	$(call part,Korean notebooks,$(KOREAN))
-	$(call part,English notebooks with Colab's versions and another machine's arithmetic,$(ENGLISH))
+	$(call part,tests: package and formulas and site,$(TESTS) tests)
+	$(call part,notebooks: Korean and English (with Colab's versions and another machine's arithmetic),$(MAKE) --no-print-directory --jobs=2 korean english)
+
+korean:
+	$(KOREAN)
+
+english:
+	$(ENGLISH)
 
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
@@ -45,7 +52,7 @@ digests: $(VENV)/book  ## state that the tests check the formulas as they are no
 	$(BIN)/python book/_ext/equations.py
 
 errors: $(VENV)/test  ## measure how closely the tests confirm each formula, for the list of formulas
-	$(BIN)/pytest -q -m equation --record-errors tests
+	$(PYTEST) -m equation --record-errors tests
 
 NBVAL := $(PYTEST) --nbval --nbval-cell-timeout=600 --nbval-sanitize-with=tests/nbval-sanitize.cfg --no-header
 KOREAN := $(NBVAL) --nbval-current-env book/ko
@@ -54,11 +61,11 @@ ENGLISH := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Prescott JUPYTER_PATH=$
   $(NBVAL) --nbval-kernel-name=colab book/en
 
 nbval: $(VENV)/test  ## compare the stored outputs of the Korean edition with a fresh run
-	$(KOREAN)
+	$(KOREAN) $(CELLS)
 
 colab: environments  ## those of the English one: Colab's versions, the package from git, other arithmetic
-	$(BIN)/pytest -q tests/test_colab.py
-	$(ENGLISH)
+	$(PYTEST) tests/test_colab.py
+	$(ENGLISH) $(CELLS)
 
 links: $(VENV)/test book  ## ask every external link
 	$(BIN)/python book/links.py

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from companion.widgets import Widget
@@ -66,9 +67,13 @@ def book_site() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def site(book_site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the website, built once from the stored outputs."""
-    return book_site.build(ROOT, tmp_path_factory.mktemp("site") / "html")
+def site(book_site: ModuleType, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of the website, built once from the stored outputs by the process that needs it first."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    with FileLock(shared / "site.lock"):
+        folder = shared / "site" / "html"
+        return folder if folder.exists() else book_site.build(ROOT, folder)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -107,8 +112,8 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def visit(browser):
+@contextlib.contextmanager
+def visiting(browser) -> Iterator[Callable]:
     """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
     contexts = []
 
@@ -136,6 +141,12 @@ def visit(browser):
     yield visit
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable]:
+    with visiting(browser) as visit:
+        yield visit
 
 
 # Widgets on a page of their own
@@ -296,7 +307,11 @@ def arrow_key_is_felt(page) -> None:
     assert handle.get_attribute("aria-valuetext") != label
 
 
-@pytest.fixture(scope="module", params=[(375, "ko"), (1280, "en")], ids=["375-ko", "1280-en"])
+#: For what depends neither on the width of a widget's page nor on its language.
+one_tab = pytest.mark.parametrize("tab", [(1280, "en")], ids=["1280-en"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[(1280, "en"), (375, "ko")], ids=["1280-en", "375-ko"])
 def tab(request: pytest.FixtureRequest, browser) -> Iterator[tuple]:
     """An empty page in one language, and the complaints of its console."""
     width, lang = request.param

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_parallel import as_torchrun, start
 
 from companion import checkpoint, files
 from companion.__main__ import main
@@ -186,21 +187,16 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     assert not Path("x.png").exists()
 
 
-def start(*arguments: str, size: int = 0) -> subprocess.Popen:
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"] if size else []
-    return subprocess.Popen(
-        [sys.executable, *launch, "-m", "companion", *arguments],
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
+    arguments = ["train", "vae", "table.csv", *TINY, "--folder", "long", "--steps", "1000000"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "companion", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-
-
-@pytest.mark.slow
-def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
-    job = start("train", "vae", "table.csv", "--folder", "long", "--width", "8", "--steps", "1000000")
     file, end = tmp_path / "long" / "checkpoint.safetensors", time.monotonic() + 200
     while not (file.exists() and checkpoint.read(file)[1]["done"] > 0):
         assert job.poll() is None, job.communicate()
@@ -215,20 +211,27 @@ def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
     assert main(["sample", "long", "some.npy", "--number", "3"]) == 0
 
 
+def run_all(folder: Path, *commands: list[str]) -> None:
+    """What each process of a job does."""
+    os.chdir(folder)
+    for arguments in commands:
+        assert main(arguments) == 0
+
+
 @pytest.mark.slow
-def test_two_processes_make_one_run() -> None:
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
     """PPCA and a VAE under torchrun, against one process."""
-    for family in ("ppca", "vae"):
-        arguments = ["train", family, "table.csv", *TINY, "--latent-dim", "1"]
-        job = start(*arguments, "--folder", "two", size=2)
-        _, errors = job.communicate(timeout=200)
-        assert job.returncode == 0, errors
-        assert main([*arguments, "--folder", "one"]) == 0
-        two, one = (checkpoint.read(Path(run) / "checkpoint.safetensors")[0] for run in ("two", "one"))
+    commands = {family: ["train", family, "table.csv", *TINY, "--latent-dim", "1"] for family in ("ppca", "vae")}
+    shared = [[*arguments, "--folder", f"{family}-two"] for family, arguments in commands.items()]
+    job = start(as_torchrun, 2, tmp_path, run_all, tmp_path, *shared)
+    job.join(timeout=200)
+    assert job.exitcode == 0, (tmp_path / "errors").read_text(encoding="utf-8")
+    for family, arguments in commands.items():
+        assert main([*arguments, "--folder", f"{family}-one"]) == 0
+        folders = [Path(f"{family}-{size}") for size in ("one", "two")]
+        one, two = (checkpoint.read(folder / "checkpoint.safetensors")[0] for folder in folders)
         for name in one:
             if name.startswith("model."):
                 torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-4)
-        for run in ("one", "two"):
-            assert {path.name for path in Path(run).iterdir()} == FILES
-            for path in Path(run).iterdir():
-                path.unlink()
+        for folder in folders:
+            assert {path.name for path in folder.iterdir()} == FILES

@@ -147,8 +147,8 @@ def test_the_density_of_the_flow_is_that_of_images_from_0_to_1():
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict]:
-    """Records of the reference rows, 1000 samples each."""
-    return {name: compare.measure(name, 0, samples=1000) for name in compare.REFERENCES}
+    """Records of the reference rows, 500 samples each."""
+    return {name: compare.measure(name, 0, samples=500) for name in compare.REFERENCES}
 
 
 @pytest.mark.slow

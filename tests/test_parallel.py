@@ -34,7 +34,7 @@ from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
 
-STEPS = 50
+STEPS = 30
 
 
 def plane() -> torch.Tensor:
@@ -146,8 +146,8 @@ def train_long(folder: Path) -> None:
     sys.exit()  # what returns waits for an agent that has ended
 
 
-def as_torchrun(size: int, folder: Path) -> None:
-    """`torchrun --standalone --nproc-per-node=size`, as from a terminal of its own, for `train_long`."""
+def as_torchrun(size: int, folder: Path, target: Callable[..., None], *arguments: object) -> None:
+    """`torchrun --standalone --nproc-per-node=size`, as from a terminal of its own, whose lines the folder gets."""
     os.setsid()
     with (folder / "output").open("w") as output, (folder / "errors").open("w") as errors:
         os.dup2(output.fileno(), 1)
@@ -163,7 +163,7 @@ def as_torchrun(size: int, folder: Path) -> None:
         monitor_interval=0.1,
         start_method="fork",
     )
-    elastic_launch(config, train_long)(folder)
+    elastic_launch(config, target)(*arguments)
 
 
 def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
@@ -252,7 +252,7 @@ def steps_done(path: Path) -> int:
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[BaseProcess]:
     """Two processes of `train_long` that have written a checkpoint."""
-    job, end = start(as_torchrun, 2, tmp_path), time.monotonic() + 200
+    job, end = start(as_torchrun, 2, tmp_path, train_long, tmp_path), time.monotonic() + 200
     try:
         while not steps_done(tmp_path / "run"):
             assert job.exitcode is None, (tmp_path / "errors").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import arrow_key_is_felt, hosted
+from conftest import arrow_key_is_felt, hosted, one_tab
 from ipywidgets.embed import dependency_state
 from torch import nn
 from torch.distributions import Normal
@@ -120,6 +120,7 @@ def test_ppca_widget_takes_a_fitted_model() -> None:
 # The functions of the scripts
 
 
+@one_tab
 def test_latent_functions_agree_with_the_package(stage) -> None:
     page = stage(LatentWidget()).page
     for b, sigma in [(0.0, 0.1), (0.0, 1.0), (1.0, 0.3), (2.0, 0.1), (2.0, 1.0)]:
@@ -135,6 +136,7 @@ def test_latent_functions_agree_with_the_package(stage) -> None:
     assert page.evaluate("() => module.effectiveSampleSize([0, -800])") == pytest.approx(1)
 
 
+@one_tab
 def test_ppca_functions_agree_with_the_package(stage) -> None:
     page = stage(PPCAWidget(points())).page
     for seed in range(6):
@@ -487,6 +489,7 @@ def test_the_widget_fits_every_width(stage, widget: Widget) -> None:
         assert show.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@one_tab
 def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
     show = stage(widget)
     assert show.data["theme"] == "light"
@@ -494,6 +497,7 @@ def test_the_theme_follows_the_page(stage, widget: Widget) -> None:
     assert show.data["theme"] == "dark"
 
 
+@one_tab
 def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     show = stage(widget)
     name, values = DRAGS[type(widget).__name__]
@@ -501,6 +505,7 @@ def test_python_can_move_the_widget(stage, widget: Widget) -> None:
     assert show.data[name] == values[7]
 
 
+@one_tab
 def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
     """Jupyter renders into an element that it attaches later."""
     show = stage(widget)
@@ -514,6 +519,7 @@ def test_it_draws_once_it_is_in_the_page(stage, widget: Widget) -> None:
     assert show.page.evaluate("() => late.firstChild.shadowRoot.querySelector('svg').clientHeight") > 100
 
 
+@one_tab
 def test_stopping_leaves_nothing_behind(stage, widget: Widget) -> None:
     show = stage(widget)
     assert show.page.evaluate("() => Object.values(listeners).flat().length") > 3

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, parsed
+from conftest import FRAMES, one_tab, parsed
 from ipywidgets.embed import dependency_state
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
@@ -234,6 +234,7 @@ def test_a_film_names_what_is_wrong(arguments: dict, message: str) -> None:
 # The functions of the script
 
 
+@one_tab
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schedules_agree(stage, name: str) -> None:
     t = torch.linspace(0.01, 1, 34, dtype=torch.float64)
@@ -254,6 +255,7 @@ def test_the_schedules_agree(stage, name: str) -> None:
     assert page.evaluate("(name) => module.SCHEDULES[name](0).sigma", name) == 0
 
 
+@one_tab
 @pytest.mark.parametrize(("schedule", "predict"), KINDS)
 def test_one_evaluation_agrees_with_pytorch(stage, schedule: str, predict: str) -> None:
     widget = widget_of(schedule, predict)
@@ -280,6 +282,7 @@ def test_one_evaluation_agrees_with_pytorch(stage, schedule: str, predict: str) 
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), truth, rtol=1e-9, atol=1e-9)
 
 
+@one_tab
 @pytest.mark.parametrize(("schedule", "predict"), KINDS)
 def test_the_samples_are_those_of_heun(stage, schedule: str, predict: str) -> None:
     """From the page's x_1, 50 steps: at t = 0 and on the way."""
@@ -299,6 +302,7 @@ def test_the_samples_are_those_of_heun(stage, schedule: str, predict: str) -> No
     torch.testing.assert_close(drawn(show, ".points"), to(middle), rtol=0, atol=0.03)
 
 
+@one_tab
 def test_a_flow_agrees_with_heun_to_the_last_digits(stage) -> None:
     widget = widget_of()
     model = stored(widget)
@@ -320,6 +324,7 @@ def test_a_flow_agrees_with_heun_to_the_last_digits(stage) -> None:
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64).reshape(truth.shape), truth, rtol=0, atol=1e-8)
 
 
+@one_tab
 def test_between_is_linear_and_ends_where_it_ends(stage) -> None:
     page = stage(widget_of()).page
     times, path = [1.0, 0.6, 0.5, 0.0], [[2.0, 0.0], [1.0, 1.0], [4.0, -1.0], [0.0, 0.0]]
@@ -329,6 +334,7 @@ def test_between_is_linear_and_ends_where_it_ends(stage) -> None:
         assert found == pytest.approx(expected), t
 
 
+@one_tab
 @pytest.mark.parametrize("schedule", ["straight", "cosine"])
 def test_the_film_goes_back_as_ddim_does(stage, schedule: str) -> None:
     h = film(schedule=schedule)
@@ -349,6 +355,7 @@ def test_the_film_goes_back_as_ddim_does(stage, schedule: str) -> None:
             torch.testing.assert_close(images(show, s)["noisy"], ink_of(x_s), rtol=0, atol=0.03)
 
 
+@one_tab
 def test_the_film_goes_forward_by_the_closed_form(stage) -> None:
     h = film()
     show = stage(widget_of(film=h, direction="forward"))
@@ -652,6 +659,7 @@ WATCH = """() => new Promise((done) => {
 })"""
 
 
+@one_tab
 @pytest.mark.parametrize(("direction", "end"), [("forward", 1.0), ("reverse", 0.0)])
 def test_a_play_takes_time_to_its_end(stage, direction: str, end: float) -> None:
     widget = widget_of(direction=direction, t=0.8 if direction == "forward" else 0.2)
@@ -733,10 +741,9 @@ def test_a_full_widget_is_drawn_thirty_times_a_second(stage, name: str) -> None:
     assert show.best_frame(name, values) < 33
 
 
-@pytest.mark.parametrize("lang", ["ko", "en"])
-def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser, lang: str) -> None:
+def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser) -> None:
     """On the built page, without a kernel, for the network that the chapter's own cells trained."""
-    notebook = json.loads((BOOK / lang / "05-diffusion.ipynb").read_text())
+    notebook = json.loads((BOOK / "ko" / "05-diffusion.ipynb").read_text())
     models = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     (widget,) = (model for model in models.values() if "network" in model["state"])
     assert len(json.dumps(widget)) < 110_000
@@ -746,7 +753,7 @@ def test_chapter_5_leads_the_point_as_pytorch_does(server: str, browser, lang: s
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{server}/{lang}/05-diffusion.html")
+    page.goto(f"{server}/ko/05-diffusion.html")
     frame = page.locator(".widget .frame")
     frame.scroll_into_view_if_needed()
     side = frame.bounding_box()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import FRAMES, arrow_key_is_felt, hosted
+from conftest import FRAMES, arrow_key_is_felt, hosted, one_tab
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -387,6 +387,7 @@ def of_kind(loss: str, kind: str) -> Recording:
     return record(loss, steps=30, **options[kind])
 
 
+@one_tab
 @pytest.mark.parametrize("kind", ["relu", "leaky", "silu", "tanh", "waves"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_is_that_of_autograd(stage, loss: str, kind: str) -> None:
@@ -415,6 +416,7 @@ def test_the_gradient_is_that_of_autograd(stage, loss: str, kind: str) -> None:
     assert [one["length"] for one in found] == [one["lengths"][own] for one in found]
 
 
+@one_tab
 def test_a_sure_discriminator_leaves_the_saturating_loss_no_gradient(stage) -> None:
     """σ(ℓ)|∇ℓ| and (1 − σ(ℓ))|∇ℓ| of ℓ = 5x − 40 at 0: without cancellation, and the ratio e⁻⁴⁰."""
     layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
@@ -427,6 +429,7 @@ def test_a_sure_discriminator_leaves_the_saturating_loss_no_gradient(stage) -> N
     assert found["direction"] == [1, 0]
 
 
+@one_tab
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
     widget = GANWidget({loss: trained(loss)}, points())
@@ -449,6 +452,7 @@ def test_the_landscape_is_d_at_the_cells(stage, loss: str) -> None:
     torch.testing.assert_close(torch.tensor(found).double(), truth, rtol=0, atol=1e-4)
 
 
+@one_tab
 def test_a_steep_landscape_is_d_of_the_interpolated_logit(stage) -> None:
     """Of a linear logit exactly, however few the cells; D itself, interpolated, would be off by up to a half."""
     layers = [{"inputs": 2, "outputs": 1, "activation": "none", "slope": 0}]
@@ -464,6 +468,7 @@ def test_a_steep_landscape_is_d_of_the_interpolated_logit(stage) -> None:
     torch.testing.assert_close(torch.tensor(found), truth, rtol=0, atol=1e-5)
 
 
+@one_tab
 def test_the_contour_follows_the_level(stage) -> None:
     """Of a plane the straight line, of a cone the circle, closed."""
     page = stage(pair()).page
@@ -482,20 +487,18 @@ def test_the_contour_follows_the_level(stage) -> None:
     assert page.evaluate(draw, [5, 5, "x", 50]) == []
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0.00"),
-        (0.01, "0.01"),
-        (1.234, "1.23"),
-        (12.34, "12.3"),
-        (123.4, "123"),
-        (4.2e-7, "4.2·10⁻⁷"),
-        (9.96e-4, "1.0·10⁻³"),
-    ],
-)
-def test_small_lengths_keep_their_digits(stage, value: float, text: str) -> None:
-    assert stage(pair()).page.evaluate("(value) => module.figure(value)", value) == text
+@one_tab
+def test_small_lengths_keep_their_digits(stage) -> None:
+    lengths = {
+        0: "0.00",
+        0.01: "0.01",
+        1.234: "1.23",
+        12.34: "12.3",
+        123.4: "123",
+        4.2e-7: "4.2·10⁻⁷",
+        9.96e-4: "1.0·10⁻³",
+    }
+    assert stage(pair()).page.evaluate("(all) => all.map(module.figure)", list(lengths)) == list(lengths.values())
 
 
 # In the browser
@@ -675,6 +678,7 @@ def replay(show, *, pause: bool = False) -> dict:
     )
 
 
+@one_tab
 def test_the_replay_runs_to_the_end_and_starts_again(stage) -> None:
     widget = pair(frame=0)
     show = stage(widget)
@@ -697,6 +701,7 @@ def test_the_replay_runs_to_the_end_and_starts_again(stage) -> None:
     assert show.data["frame"] == stopped
 
 
+@one_tab
 def test_the_replay_takes_the_time_of_its_frames(stage) -> None:
     show = stage(pair(frame=0))
     show.page.emulate_media(reduced_motion="no-preference")
@@ -863,6 +868,7 @@ def test_it_fits_every_width(stage, lang: str) -> None:
             assert scrubber["y"] + scrubber["height"] - first["y"] < 660
 
 
+@one_tab
 def test_the_theme_follows_the_page(stage) -> None:
     show = stage(pair())
     assert show.data["theme"] == "light"
@@ -873,6 +879,7 @@ def test_the_theme_follows_the_page(stage) -> None:
     assert show.page.evaluate(colour) != light
 
 
+@one_tab
 def test_python_can_move_it(stage) -> None:
     widget = pair()
     show = stage(widget)
@@ -882,6 +889,7 @@ def test_python_can_move_it(stage) -> None:
     assert_force(data, widget)
 
 
+@one_tab
 def test_it_draws_once_it_is_in_the_page(stage) -> None:
     show = stage(pair())
     show.page.evaluate(
@@ -895,6 +903,7 @@ def test_it_draws_once_it_is_in_the_page(stage) -> None:
     assert show.page.evaluate("() => late.firstChild.shadowRoot.querySelector('path.fake').getAttribute('d')")
 
 
+@one_tab
 def test_stopping_leaves_nothing_behind(stage) -> None:
     show = stage(pair(frame=0))
     replay(show)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, one_tab
 from torch import Tensor, nn
 
 from companion import gan as gan_module
@@ -520,6 +520,7 @@ def test_pictures_keep_up_while_all_families_train(stage, widget) -> None:
     assert best >= 30
 
 
+@one_tab
 def test_the_same_seed_trains_the_same(stage, widget) -> None:
     seen = []
     shown = ready(stage, widget)
@@ -594,6 +595,7 @@ def test_a_link_brings_back_settings_and_points(stage, widget) -> None:
     assert not shown.find('[data-family="vae"] input').is_checked()
 
 
+@one_tab
 def test_a_link_takes_nothing_but_what_can_be_chosen(stage, widget) -> None:
     shown = ready(stage, widget)
     state = shown.page.evaluate(
@@ -609,25 +611,27 @@ def test_a_link_takes_nothing_but_what_can_be_chosen(stage, widget) -> None:
     assert state["points"][0] == pytest.approx([0.3, -1.5], abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ring", "grid", "moons", "checkerboard", "groups", "point", "한"])
-def test_every_set_lies_in_the_view_and_where_it_should(stage, widget, name: str) -> None:
+@one_tab
+def test_every_set_lies_in_the_view_and_where_it_should(stage, widget) -> None:
     shown = ready(stage, widget)
-    shown.find("#set").select_option(name)
-    shown.page.wait_for_function("(name) => document.querySelector('#el > div').dataset.set === name", arg=name)
-    shown.sync()
-    x = widget.x
-    assert len(x) == (1 if name == "point" else 500)
-    assert x.abs().max() <= 1.5
-    if name == "ring":
-        assert mode_score(x, ring_modes(), 0.08).captured == 8
-        assert mode_score(x, ring_modes(), 0.08).high_quality > 0.97
-    if name == "checkerboard":
-        assert ((x / 0.6 + 2).floor().sum(1) % 2 == 0).all()
-    if name == "한":
-        image, cell = hangul(28).x[place("한")].reshape(28, 28), ((x + 1.3) / 2.6 * 28).floor().long().clamp(0, 27)
-        assert (image[27 - cell[:, 1], cell[:, 0]] > 0).float().mean() > 0.99
+    for name in ("ring", "grid", "moons", "checkerboard", "groups", "point", "한"):
+        shown.find("#set").select_option(name)
+        shown.page.wait_for_function("(name) => document.querySelector('#el > div').dataset.set === name", arg=name)
+        shown.sync()
+        x = widget.x
+        assert len(x) == (1 if name == "point" else 500), name
+        assert x.abs().max() <= 1.5, name
+        if name == "ring":
+            assert mode_score(x, ring_modes(), 0.08).captured == 8
+            assert mode_score(x, ring_modes(), 0.08).high_quality > 0.97
+        if name == "checkerboard":
+            assert ((x / 0.6 + 2).floor().sum(1) % 2 == 0).all()
+        if name == "한":
+            image, cell = hangul(28).x[place("한")].reshape(28, 28), ((x + 1.3) / 2.6 * 28).floor().long().clamp(0, 27)
+            assert (image[27 - cell[:, 1], cell[:, 0]] > 0).float().mean() > 0.99
 
 
+@one_tab
 def test_experiments_set_themselves_up(stage, widget) -> None:
     shown = ready(stage, widget)
     shown.find("#experiment").select_option("collapse")
