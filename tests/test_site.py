@@ -561,7 +561,7 @@ SWITCH = """async (lang) => {
     location.hash = place.id;
     const aimed = here();
     history.replaceState(null, "", location.pathname);
-    place.scrollIntoView();
+    scrollBy(0, place.getBoundingClientRect().top);
     const top = place.getBoundingClientRect().top;
     answers.push({ id: place.id, aimed, seen: Math.abs(top) < 10 ? here() : null });
   }
