@@ -99,7 +99,7 @@ def figures(directory: Path = CHAPTERS) -> tuple[dict[str, list[str]], dict[str,
     names: dict[str, str] = {}
     count: Counter[str] = Counter()
     for path in sorted(directory.glob("*.md")):
-        number = re.match(r"0*(\d*)", path.stem)[1] or "0"
+        number = re.match(r"0*(\d+|[a-z](?=-)|)", path.stem)[1].upper() or "0"
         for header in re.findall(r"(?ms)^```\{code-cell\}[^\n]*\n---\n(.*?)^---\n", text_of(path)):
             settings = yaml.safe_load(header)
             if "caption" in settings:

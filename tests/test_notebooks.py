@@ -475,6 +475,14 @@ def test_figures_are_numbered_through_all_pages_of_a_chapter(sources: Path, unex
     assert cells_of(sources.parent / "en" / "02-b.ipynb", "markdown")[0].source == "# One\n\nSee Figure 1.2."
 
 
+def test_an_appendix_numbers_its_figures_by_its_letter(sources: Path) -> None:
+    write_chapter(sources, "00-a", captioned())
+    write_chapter(sources, "a-own", captioned("curve"))
+    pages, names = notebooks.figures(sources)
+    assert pages == {"00-a": ["0.1"], "a-own": ["A.1"]}
+    assert names["curve"] == "A.1"
+
+
 def test_a_figure_nobody_knows_or_two_of_one_name_are_refused(sources: Path, unexecuted: None) -> None:
     write_chapter(sources, "01-a", captioned("curve"), captioned("curve"))
     with pytest.raises(notebooks.ChapterError, match="two figures are called curve"):

@@ -17,7 +17,7 @@ from references import UNTOUCHED, link, permalink
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-NUMBER = re.compile(r"(?:그림|[Ff]igure) (\d+\.\d+)")
+NUMBER = re.compile(r"(?:그림|[Ff]igure) ((?:\d+|[A-Z])\.\d+)")
 CAPTION = re.compile(rf"\*\*{NUMBER.pattern}\.\*\*")
 ADDRESS = {"ko": "이 그림의 주소", "en": "Link to this figure"}
 
@@ -74,7 +74,7 @@ def place(pages: dict[str, str], number: str) -> tuple[str, str] | None:
 
 
 def anchor(number: str) -> str:
-    return f"figure-{number.replace('.', '-')}"
+    return f"figure-{number.lower().replace('.', '-')}"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -101,9 +101,9 @@ def records(page: str, tree: nodes.document, lang: str) -> Iterator[dict]:
         }
         before = ""
         for block, text in found:
-            anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure)-\d+-\d+", one)), None)
+            anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure)-\w+-\d+", one)), None)
             if anchor and page != INDEX:
-                kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:])
+                kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:]).upper()
                 name = KINDS[lang][kind].format(number)
                 url = f"{page}.html#{anchor}"
                 yield {"url": url, "title": name, "page": f"{head} · {title}", "text": text or before, "number": number}
