@@ -132,8 +132,7 @@ class LineBreaks(SphinxTransform):
         place = siblings.index(text)
         words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, text)
         words = re.sub(r"(?<=\d) (?=nat|%)", TIED, words)
-        after = siblings[place + 1 : place + 2]
-        if any(isinstance(node, nodes.Element) and "formula-link" in node.get("classes", ()) for node in after):
+        if any("formula-link" in node.get("classes", ()) for node in siblings[place + 1 : place + 2]):
             words = re.sub("식 $", f"식{TIED}", words)
         particle = place and not isinstance(siblings[place - 1], nodes.math) and re.match("[가-힣]", words)
         return JOINER + words if particle else words
