@@ -570,7 +570,7 @@ def cheats(results: dict) -> dict[str, list[str]]:
 
 
 def table(results: dict, columns: Sequence[str] = tuple(COLUMNS)) -> Table:
-    """Mean ± standard error of each row; reference rows in parentheses, † where one cheats the measure.
+    """Mean ± standard error of each row that has any; reference rows in parentheses, † where one cheats the measure.
 
     Args:
         results: what `compare` or `stored` gives.
@@ -579,6 +579,8 @@ def table(results: dict, columns: Sequence[str] = tuple(COLUMNS)) -> Table:
     cheating = cheats(results)
     lines = [["", *(COLUMNS[column][0] for column in columns)]]
     for name, row in rows(results).items():
+        if row.keys().isdisjoint(columns):
+            continue
         cells = [_cell(*row[column]) if column in row else "–" for column in columns]
         marks = ["†" if name in cheating.get(column, []) else "" for column in columns]
         head = f"({name})" if name in REFERENCES else name
@@ -594,6 +596,32 @@ def trials(results: dict) -> Table:
             best = "*" if record["knobs"] == chosen(results, record["name"]) else ""
             knobs = ", ".join(f"{knob} {value}" for knob, value in record["knobs"].items())
             lines.append([record["name"], knobs, f"{record['criterion']:.4g}{best}"])
+    return _markdown(lines)
+
+
+def graded(
+    values: dict[str, Sequence[float]],
+    columns: Sequence[str],
+    best: Sequence[float],
+    worst: Sequence[float],
+    like: Sequence[float],
+) -> Table:
+    """Single values of each row, NaN as –; bold what comes as near to the best value as `like`, or almost.
+
+    Args:
+        values: {name: a value for each column}.
+        columns: names of the measures.
+        best, worst: of each measure. Almost is a twentieth of the way from one to the other.
+        like: the values of the row that all are held against, such as that of the truth.
+    """
+    lines = [["", *columns]]
+    for name, row in values.items():
+        cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in row]
+        reached = [
+            abs(value - ideal) <= abs(other - ideal) + abs(far - ideal) / 20
+            for value, ideal, far, other in zip(row, best, worst, like, strict=True)
+        ]
+        lines.append([name, *(f"**{cell}**" if good else cell for cell, good in zip(cells, reached, strict=True))])
     return _markdown(lines)
 
 

@@ -325,10 +325,18 @@ def test_a_reference_row_that_scores_like_the_truth_cheats():
 def test_a_table_is_aligned_markdown():
     text = compare.table(made_up(mmd={"VAE": [0.12345, 0.13], "truth": [12345.0, 12000.0]}), ("mmd", "nats"))
     lines = text.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["(truth)", "VAE"], "no row without a value"
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "MMD²"
     assert any("VAE" in line and "0.1267 ± 0.0033" in line and "–" in line for line in lines)
     assert text._repr_markdown_() == repr(text) == text
+
+
+def test_what_is_as_good_as_the_truth_is_bold_whichever_way_is_good():
+    values = {"truth": [0.9, 0.2], "near": [0.86, 0.69], "far": [0.84, 0.71], "none": [math.nan, 0.0]}
+    text = compare.graded(values, ["precision", "F"], [1, 0], [0, 10], values["truth"])
+    cells = [[cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines()[2:]]
+    assert cells == [["**0.90**", "**0.20**"], ["**0.86**", "**0.69**"], ["0.84", "0.71"], ["–", "**0.00**"]]
 
 
 # --- what comes with the package -------------------------------------------------------------------------------------

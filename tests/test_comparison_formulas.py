@@ -239,19 +239,14 @@ def test_a_line_shows_every_sample_and_the_balls() -> None:
     plt.close(figure)
 
 
-def test_a_table_of_measures_has_every_number_and_shades_the_best() -> None:
-    values = torch.tensor([[1.0, math.nan], [0.25, 12.34]])
-    figure = figures.scores(["a", "b"], ["p", "F"], values, best=[1, 0], worst=[0, 20])
-    (axis,) = figure.axes
-    assert [text.get_text() for text in axis.texts] == ["1.00", "–", "0.25", "12"]
-    shade = axis.images[0].get_array()
-    assert shade[0, 0] == shade.max()
-    assert shade[0, 1] == 0
-    plt.close(figure)
-
-
-def test_priors_show_what_they_are_given() -> None:
+def test_priors_and_measures_show_what_they_are_given() -> None:
     figure = figures.priors(["$p$", "$q$"], [-27.0, 12.0], [-26.0, -66.0])
     (axis,) = figure.axes
     assert [patch.get_height() for patch in axis.patches] == [-27, 12, -26, -66]
+    plt.close(figure)
+    figure = figures.measured(["a", "b"], {"legible": ([0.1, 0.4], [0.01, 0.02])}, {"legible": 1.0})
+    (axis,) = figure.axes
+    assert list(axis.lines[0].get_xdata()) == [0.1, 0.4]
+    bars_drawn = axis.collections[0].get_segments()
+    assert bars_drawn[1][:, 0].tolist() == pytest.approx([0.36, 0.44])  # two standard errors to either side
     plt.close(figure)

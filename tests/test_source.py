@@ -79,7 +79,8 @@ def test_code_on_the_pages_needs_no_scrolling() -> None:
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code":
                 shown = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
-                lines = "\n".join([cell.source, *shown]).splitlines()
+                code = [text for text in shown if not text.startswith("|")]  # a table scrolls by itself
+                lines = "\n".join([cell.source, *code]).splitlines()
                 wide += [f"{path.stem}: {line}" for line in lines if len(line) > WIDTH and "git+" not in line]
     assert wide == []
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from companion.plots import BLUE, GREEN, GREY, INK, VERMILION
 
@@ -53,29 +50,6 @@ def on_a_line(data: list[float], sets: dict[str, list[float]], radius: float) ->
     return figure
 
 
-def scores(rows: list[str], columns: list[str], values: Tensor, best: list[float], worst: list[float]) -> Figure:
-    """A table of measures, each cell shaded from white, the worst, to blue, the best.
-
-    Args:
-        rows: names of what was measured.
-        columns: names of the measures.
-        values: shape (rows, columns); NaN is drawn as –.
-        best, worst: for each column, the values of full and of no colour.
-    """
-    ends = torch.tensor([worst, best], dtype=values.dtype)
-    shade = ((values - ends[0]) / (ends[1] - ends[0])).clamp(0, 1).nan_to_num(0)
-    figure, axis = plt.subplots(figsize=(6, 0.33 * len(rows) + 0.6))
-    axis.imshow(0.62 * shade.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for (i, j), value in np.ndenumerate(values.numpy()):
-        text = "–" if math.isnan(value) else f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
-        axis.text(j, i, text, ha="center", va="center", fontsize=10.5)
-    axis.set_xticks(range(len(columns)), columns, fontsize=10)
-    axis.set_yticks(range(len(rows)), rows, fontsize=10.5)
-    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axis.spines[:].set_visible(False)
-    return figure
-
-
 def priors(names: list[str], train: list[float], held_out: list[float]) -> Figure:
     """Mean log density of codes under several distributions of z: training codes beside held-out ones."""
     figure, axis = plt.subplots(figsize=(5.2, 2.5))
@@ -97,4 +71,24 @@ def priors(names: list[str], train: list[float], held_out: list[float]) -> Figur
     axis.tick_params(axis="x", length=0)
     axis.set_title(r"$\mathbb{E}\,\log p\,(m_\phi(x))$  [nat]", fontsize=12)
     axis.legend(fontsize=10, loc="lower left", handlelength=1)
+    return figure
+
+
+def measured(rows: list[str], panels: dict[str, tuple[list[float], list[float]]], marks: dict[str, float]) -> Figure:
+    """Several measures of the same rows, a panel each: means with an error bar of two standard errors.
+
+    Args:
+        rows: what was measured, from the top.
+        panels: {measure: (means, standard errors)}, NaN where there is none.
+        marks: {measure: value} where a dashed line is drawn, such as that of the data.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.7 * len(panels), 0.3 * len(rows) + 0.9))
+    place = np.arange(len(rows))
+    for axis, (name, (mean, error)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        axis.errorbar(mean, place, xerr=2 * np.asarray(error), fmt="o", color=BLUE, ms=5, capsize=2, lw=1.3)
+        if name in marks:
+            axis.axvline(marks[name], color=GREY, ls="--", lw=1)
+        axis.set(title=name, ylim=(len(rows) - 0.5, -0.5))
+        axis.set_yticks(place, rows)
+        axis.grid(axis="y", color="#E6E6E6", lw=0.8)
     return figure
