@@ -26,11 +26,11 @@
   }
 
   // Where a word stands: Hangul with or without spaces between its syllables, everything else as the start of a word, and if
-  // it is short as a whole one.
+  // it is short as a whole one, but for a Korean particle.
   function pattern(word) {
     if (isHangul(word)) return [...word].join(" ?");
     const stem = word.replace(/^(.{4,}?)(?:ations?|ing|ed|es|s|e)$/, "$1");
-    return `(?<![\\p{L}\\p{N}])${stem}${stem.length < 4 ? "s?(?![\\p{L}\\p{N}])" : "[a-z]*"}`;
+    return `(?<![\\p{L}\\p{N}])${stem}${stem.length < 4 ? "s?(?!(?![가-힣])[\\p{L}\\p{N}])" : "[a-z]*"}`;
   }
   const matcher = (words) => new RegExp(words.map(pattern).join("[^\\p{N}]{0,3}?"), "gu");
 
