@@ -34,7 +34,7 @@ from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
 
-STEPS = 30
+STEPS = 50
 
 
 def plane() -> torch.Tensor:

@@ -546,9 +546,9 @@ def test_a_page_looks_right_on_a_phone_and_on_a_desk(opened: tuple) -> None:
     assert page.faults == []
 
 
-# For twenty places of the page: where the switch leads when the address names one, and when it is only in view. What
-# cannot come to the top, near the end of a page, has no answer to the second question. Both editions have the same
-# places; those that the one is asked for lie between those of the other.
+# For every section and some twenty formulas and figures: where the switch leads when the address names one, and when it
+# is only in view. What cannot come to the top, near the end of a page, has no answer to the second question. Both
+# editions have the same places; the formulas and figures that the one is asked for lie between those of the other.
 SWITCH = """async (lang) => {
   const link = document.querySelector(".language-switch");
   document.addEventListener("click", (event) => event.preventDefault());
@@ -557,7 +557,7 @@ SWITCH = """async (lang) => {
   const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")];
   const step = Math.ceil(places.length / 20), first = lang === "ko" ? 0 : Math.floor(step / 2);
   const answers = [];
-  for (const place of places.filter((_, i) => i === 0 || i % step === first)) {
+  for (const place of places.filter((place, i) => place.matches("section") || i % step === first)) {
     location.hash = place.id;
     const aimed = here();
     history.replaceState(null, "", location.pathname);
