@@ -32,6 +32,8 @@ TOOLS = BOOK.parent / "_build" / "audit"
 PACKAGES = ("lighthouse@12.2.3", "axe-core@4.10.3")
 BUDGET = tomllib.loads((BOOK / "budget.toml").read_text(encoding="utf-8"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: Whether the first live figure of a page is drawn.
+DRAWN = "document.querySelector('.widget').hasChildNodes()"
 FORMS = ("mobile", "desktop")
 SCORES = tuple(BUDGET["mobile"])
 ROW = "{:24}" + "{:>6}" * 8 + "{:>7}{:>6}{:>5}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jinja2
-from audit import SITE, find_browser, served
+from audit import DRAWN, SITE, find_browser, served
 from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader, PdfWriter
 
@@ -53,7 +53,6 @@ TEXTS = {
         "licence": "Text and figures CC BY 4.0, code MIT",
     },
 }
-DRAWN = "document.querySelector('.widget').hasChildNodes()"
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
 

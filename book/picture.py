@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from audit import SITE, find_browser, served
+from audit import DRAWN, SITE, find_browser, served
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -18,7 +18,6 @@ MARGIN = 15
 SCALE = 0.75
 #: Of each half its page, the place that is at the top, and its width in the picture.
 HALVES = (("ko/03-vae", ".widget", "light", 855), ("en/03-vae", "#eq-3-10", "dark", 300))
-DRAWN = "document.querySelector('.widget').hasChildNodes()"
 TARGET = Path(__file__).resolve().parent / "_static" / "site.png"
 
 
