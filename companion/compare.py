@@ -629,7 +629,7 @@ def _cell(value: float, error: float) -> str:
     if math.isnan(error):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     places = max(0, min(4, 1 - math.floor(math.log10(error)))) if error > 0 else 0 if abs(value) >= 100 else 2
-    return f"{value:,.{places}f} ± {error:.{places}f}"
+    return f"{value:,.{places}f} ±\N{NO-BREAK SPACE}{error:.{places}f}"
 
 
 def _markdown(lines: list[list[str]]) -> Table:

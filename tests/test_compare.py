@@ -319,7 +319,7 @@ def test_a_reference_row_that_scores_like_the_truth_cheats():
     }
     text = str(compare.table(results, ("precision", "mmd")))
     assert "(blurred)" in text
-    assert "0.9900 ± 0.0000†" in text or "0.99 ± 0.00†" in text
+    assert "0.9900 ±\N{NO-BREAK SPACE}0.0000†" in text or "0.99 ±\N{NO-BREAK SPACE}0.00†" in text
 
 
 def test_a_table_is_aligned_markdown():
@@ -328,7 +328,7 @@ def test_a_table_is_aligned_markdown():
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["(truth)", "VAE"], "no row without a value"
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "MMD²"
-    assert any("VAE" in line and "0.1267 ± 0.0033" in line and "–" in line for line in lines)
+    assert any("VAE" in line and "0.1267 ±\N{NO-BREAK SPACE}0.0033" in line and "–" in line for line in lines)
     assert text._repr_markdown_() == repr(text) == text
 
 
@@ -353,8 +353,9 @@ def test_the_stored_comparison_is_complete_and_fair():
     assert {*compare.REFERENCES, "PPCA", "VAE", "GAN", "diffusion"} <= names
     for name in names:
         seeds = [record["seed"] for record in results["runs"] if record["name"] == name]
-        assert set(range(5)) <= set(seeds)
         assert seeds.count(compare.COMMON) == (0 if name in compare.REFERENCES else 4)
+        if name in compare.REFERENCES or not compare.FAMILIES[name].images:
+            assert set(range(5)) <= set(seeds)
     for record in results["runs"]:
         if record.get("steps"):
             assert record["parameters"] == pytest.approx(about["parameters"], rel=0.05)
