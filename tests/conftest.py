@@ -39,11 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --device, only the tests that use it; and whatever needs the built site or a browser is slow."""
+    """With --device, only the tests that use it; and whatever needs a built site or a browser is slow."""
     if config.getoption("--device") != "cpu":
         items[:] = [item for item in items if "device" in item.fixturenames]
     for item in items:
-        if {"site", "browser"} & set(item.fixturenames):
+        if {"site", "browser", "small_site", "published"} & set(item.fixturenames):
             item.add_marker("slow")
 
 

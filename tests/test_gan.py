@@ -522,6 +522,7 @@ def test_no_loss_waits_for_the_device(loss, at):
 # --- labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
 def test_a_conditional_gan_puts_each_class_where_it_belongs(loss):
     centres = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.5]])

@@ -136,6 +136,7 @@ def test_panels_are_laid_out_as_large_as_they_fit() -> None:
             assert abs(left - head.MARGIN) <= 3 or abs(top - head.MARGIN) <= 3
 
 
+@pytest.mark.slow
 def test_every_chapter_has_a_figure_to_show() -> None:
     for lang, name in PAGES:
         notebook = ROOT / "book" / lang / f"{name}.ipynb"

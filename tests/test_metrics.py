@@ -110,6 +110,7 @@ def test_repeats_and_letters_are_unbiased(syllables):
     assert abs(mean - math.log(19 * 21 * 28 / 9)) > 8 * error
 
 
+@pytest.mark.slow
 def test_half_of_the_syllables_repeat_twice_as_often(syllables):
     rows = torch.randint(11172 // 2, (4000,))
     score = metrics.hangul_score(syllables.x[rows], syllables)
@@ -127,6 +128,7 @@ def test_letters_right_counts_each_place(syllables):
         metrics.letters_right(x, (19, 0, 0), syllables)
 
 
+@pytest.mark.slow
 def test_letter_features_are_the_posterior_of_the_letters(monkeypatch, syllables):
     """Against sums over all syllables in float64, a sample at a time."""
     images = syllables.x.double().numpy()

@@ -386,36 +386,36 @@ def write_book(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(book_site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_site(book_site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("book")
     write_book(root)
     return book_site.build(root)
 
 
 @pytest.fixture(scope="module")
-def small_server(small: Path) -> Iterator[str]:
-    yield from serve(small)
+def small_server(small_site: Path) -> Iterator[str]:
+    yield from serve(small_site)
 
 
-def test_references_are_links_outside_of_code_and_mathematics(small: Path) -> None:
+def test_references_are_links_outside_of_code_and_mathematics(small_site: Path) -> None:
     for lang in LANGUAGES:
-        page = Page(small / lang / "01-a.html")
+        page = Page(small_site / lang / "01-a.html")
         assert [link["href"] for link in page.having("formula-link")] == ["#eq-1-1"]
-        second = Page(small / lang / "second.html")
+        second = Page(small_site / lang / "second.html")
         assert [link["href"] for link in second.having("formula-link")] == ["01-a.html#eq-1-1"]
 
 
-def test_a_formula_shows_its_number_once_and_its_tests(small: Path) -> None:
-    text = (small / "ko" / "01-a.html").read_text()
+def test_a_formula_shows_its_number_once_and_its_tests(small_site: Path) -> None:
+    text = (small_site / "ko" / "01-a.html").read_text()
     assert "\\tag" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    page = Page(small / "ko" / "01-a.html")
+    page = Page(small_site / "ko" / "01-a.html")
     first, second = page.having("formula-check")
     assert (first["href"], second["href"]) == ("equations.html#eq-1-1", "equations.html#eq-1-2")
     assert first["aria-label"] == "식 (1.1) 확인"
 
 
-def test_the_list_says_method_and_error_and_links_every_test(small: Path) -> None:
-    page = Page(small / "en" / "equations.html")
+def test_the_list_says_method_and_error_and_links_every_test(small_site: Path) -> None:
+    page = Page(small_site / "en" / "equations.html")
     said = " ".join(page.words)
     assert "A sum 1." in said
     assert (
@@ -424,20 +424,20 @@ def test_the_list_says_method_and_error_and_links_every_test(small: Path) -> Non
     assert "The test asks for equality or an inequality" in said
     names = [given["href"] for given in page.having("check-name")]
     assert names == ["test_few.html#L-4", *(f"test_many.html#L-{line}" for line in (4, 8, 12, 16, 20))]
-    assert "<code>합</code>이다" in (small / "ko" / "equations.html").read_text()
+    assert "<code>합</code>이다" in (small_site / "ko" / "equations.html").read_text()
 
 
-def test_a_caption_can_be_referred_to(small: Path) -> None:
+def test_a_caption_can_be_referred_to(small_site: Path) -> None:
     for lang in LANGUAGES:
-        page = Page(small / lang / "01-a.html")
+        page = Page(small_site / lang / "01-a.html")
         assert [caption["id"] for caption in page.having("figure-caption")] == ["figure-1-1"]
-        links = Page(small / lang / "second.html").having("figure-link")
+        links = Page(small_site / lang / "second.html").having("figure-link")
         assert [link["href"] for link in links] == ["01-a.html#figure-1-1"]
 
 
-def test_call_outs_and_hidden_cells_speak_the_language(small: Path) -> None:
+def test_call_outs_and_hidden_cells_speak_the_language(small_site: Path) -> None:
     for lang, title, cell in (("ko", "흔한 오해", "풀이 1.1"), ("en", "Common mistake", "Solution 1.1")):
-        page = Page(small / lang / "01-a.html")
+        page = Page(small_site / lang / "01-a.html")
         assert len(page.having("callout-mistake")) == 1
         assert title in page.words
         assert cell in page.words
@@ -611,8 +611,8 @@ def test_without_javascript_everything_can_be_read(small_server: str, visit) -> 
     assert page.locator(".widget-note").first.text_content() == "This figure moves when JavaScript is on."
 
 
-def test_formulas_show_from_a_file_and_speak_to_a_screen_reader(small: Path, visit) -> None:
-    page = visit((small / "ko" / "01-a.html").as_uri())
+def test_formulas_show_from_a_file_and_speak_to_a_screen_reader(small_site: Path, visit) -> None:
+    page = visit((small_site / "ko" / "01-a.html").as_uri())
     page.evaluate("document.fonts.ready.then(() => null)")
     loaded = page.evaluate("[...document.fonts].filter(({status}) => status === 'loaded').map(({family}) => family)")
     assert {"MJXTEX", "MJXTEX-I"} <= set(loaded)
@@ -667,8 +667,10 @@ def test_a_widget_starts_when_it_comes_near_or_before_printing(small_server: str
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_check_opens_in_the_page_and_closes_by_escape(small: Path, small_server: str, visit, served: bool) -> None:
-    page = visit(f"{small_server if served else small.as_uri()}/en/01-a.html")
+def test_a_check_opens_in_the_page_and_closes_by_escape(
+    small_site: Path, small_server: str, visit, served: bool
+) -> None:
+    page = visit(f"{small_server if served else small_site.as_uri()}/en/01-a.html")
     mark = page.locator("#eq-1-2 .formula-check")
     box = mark.bounding_box()
     assert min(box["width"], box["height"]) >= 24
@@ -725,9 +727,9 @@ def test_the_colab_button_says_how_without_a_repository(small_server: str, visit
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_widget_moves_without_a_kernel(small: Path, small_server: str, visit, served: bool) -> None:
+def test_a_widget_moves_without_a_kernel(small_site: Path, small_server: str, visit, served: bool) -> None:
     """Bytes arrive, `initialize` runs first, and two views share one model; from a file as well."""
-    page = visit(f"{small_server if served else small.as_uri()}/en/01-a.html")
+    page = visit(f"{small_server if served else small_site.as_uri()}/en/01-a.html")
     page.wait_for_function("document.querySelectorAll('.widget output').length === 2")
     first, second = page.locator(".widget output").all()
     assert (first.text_content(), second.text_content()) == ("true 7.5", "true 7.5")
@@ -781,8 +783,8 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert wide.evaluate("element => element.scrollWidth") > 1000
 
 
-def test_no_line_starts_with_what_belongs_to_the_word_before(small: Path, small_server: str, visit) -> None:
-    text = (small / "ko" / "second.html").read_text()
+def test_no_line_starts_with_what_belongs_to_the_word_before(small_site: Path, small_server: str, visit) -> None:
+    text = (small_site / "ko" / "second.html").read_text()
     assert "식\u00a0<a" in text
     assert "10\u00a0nat" in text
     assert "</a>\u2060을" in text
@@ -838,13 +840,13 @@ def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit,
 
 
 def test_the_book_on_paper_has_contents_with_page_numbers(
-    small: Path, small_server: str, browser, tmp_path: Path
+    small_site: Path, small_server: str, browser, tmp_path: Path
 ) -> None:
-    root = small.parent.parent
-    pdf.offer(shutil.copytree(small, tmp_path / "html"), "en")
+    root = small_site.parent.parent
+    pdf.offer(shutil.copytree(small_site, tmp_path / "html"), "en")
     assert 'href="en.pdf"' in (tmp_path / "html" / "en" / "index.html").read_text()
-    assert pdf.MARK in (small / "en" / "index.html").read_text()
-    book = PdfReader(io.BytesIO(pdf.edition("en", browser, f"{small_server}/en", small, root)))
+    assert pdf.MARK in (small_site / "en" / "index.html").read_text()
+    book = PdfReader(io.BytesIO(pdf.edition("en", browser, f"{small_server}/en", small_site, root)))
     texts = [page.extract_text() for page in book.pages]
     assert "Generative Models" in texts[0]
     entries = re.findall(r"(?m)^(1\. Latent variables|A second page|Solutions)\s+(\d+)$", texts[1])[:3]
