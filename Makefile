@@ -36,8 +36,9 @@ test: environments  ## everything that CI checks
 korean:
 	$(KOREAN)
 
+# Another arithmetic takes longer: two processes, each with a core of its own once the Korean edition is through.
 english:
-	$(ENGLISH)
+	$(ENGLISH) $(CELLS)
 
 notebooks: $(VENV)/test  ## execute the chapters that changed and derive both editions
 	$(BIN)/python book/notebooks.py
