@@ -57,7 +57,7 @@ def check_6_2(fake: Callable[[], Any]) -> None:
 def check_6_3(denoise: Callable[..., Any]) -> None:
     """`denoise(x_t, W, mu, alpha, sigma)` is E[x_0 | x_t] of (6.1) for x_0 = μ + Wz, shape (n, d)."""
     W, mu, x_t = normal(5, 2, seed=63), normal(5, seed=64), normal(7, 5, seed=65)
-    alpha, sigma = 0.6, 0.8
+    alpha, sigma = 0.6, 0.7
     C = W @ W.T
     eye = torch.eye(5).double()
 
