@@ -134,6 +134,7 @@ WRONG = {
         "+ μ?": lambda *a: posterior(*a, shift=False),
         "SNR → 1/SNR": lambda *a: posterior(*a, snr=lambda alpha, sigma: (alpha / sigma) ** 2),
         "E[x_t | …]": lambda x_t, W, mu, alpha, sigma: alpha * posterior(x_t, W, mu, alpha, sigma),
+        "(6.1)": lambda *a: posterior(*a, snr=lambda alpha, sigma: 1 / alpha**2 - 1),
         "≠ (6.1)": lambda *a: posterior(*a, centre=False),
     },
     "6.4": {
