@@ -539,8 +539,10 @@ def test_points_are_drawn_by_mouse_and_finger_erased_and_read_back(stage, widget
     shown = ready(stage, widget)
     shown.find("#clear").click()
     assert shown.data["points"] == 0
+    assert shown.find('[data-family="ppca"] .measures').text_content() == ""
     shown.find("#train").click()
-    assert shown.find('[role="status"]').text_content().startswith(("점이 없다", "There are no points"))
+    for said in ('[role="status"]', ".guide"):
+        assert shown.find(said).text_content().startswith(("점이 없다", "There are no points"))
     shown.drag("#pad", 60, 40)
     by_mouse = shown.data["points"]
     assert by_mouse >= 3
@@ -550,6 +552,13 @@ def test_points_are_drawn_by_mouse_and_finger_erased_and_read_back(stage, widget
     side = shown.find("#pad").bounding_box()["width"]
     expected = torch.tensor([60, -40]) * 2 * 1.5 / side
     assert (widget.x - expected).norm(dim=1).min() < 0.02
+    density = torch.distributions.MultivariateNormal(widget.x.mean(0), widget.x.T.cov(correction=0))
+    fitted = f"{density.log_prob(widget.x).mean():.2f}".replace("-", "−")
+    shown.page.wait_for_function(
+        "(log_p) => document.querySelector('#el > div').dataset.ppcaMeasures.startsWith(`${log_p} `)", arg=fitted
+    )
+    shown.find("#one").click()
+    assert shown.find(".guide").text_content() == ""
     shown.find("#erase").click()
     shown.drag("#pad", 0.5, 0.5)
     assert shown.data["points"] < len(widget.x)
@@ -638,6 +647,32 @@ def test_experiments_set_themselves_up(stage, widget) -> None:
     assert len(shown.find(".guide").text_content()) > 30
     assert shown.find("#momentum").input_value() == "0.9"
     assert not shown.find('[data-family="diffusion"] input').is_checked()
+
+
+def test_a_finger_scrolls_over_the_points_of_an_experiment(stage, widget) -> None:
+    """Its points stay as they are until Draw is pressed; on a phone the results stand before them."""
+    shown = ready(stage, widget)
+    shown.find("#experiment").select_option("collapse")
+    shown.swipe("#pad", 0, -60)
+    shown.drag("#pad", 20, 20)
+    assert (shown.data["points"], shown.data["set"]) == (500, "ring")
+    assert shown.find("#pad").evaluate("(pad) => getComputedStyle(pad).touchAction") == "auto"
+    if shown.page.viewport_size["width"] < 600:
+        train, results = shown.find("#train").bounding_box(), shown.find('[data-family="gan"] .measures').bounding_box()
+        assert results["y"] + results["height"] - train["y"] < 600
+    shown.find("#draw").click()
+    shown.find("#pad").scroll_into_view_if_needed()
+    shown.swipe("#pad", -60, 40)
+    assert shown.data["points"] > 500
+
+
+@one_tab
+def test_of_one_point_the_mean_distance_is_shown(stage, widget) -> None:
+    shown = ready(stage, widget)
+    shown.find("#set").select_option("point")
+    shown.page.wait_for_function(
+        "() => /^[^|]+ [|] 0[.]01. [|] 100 %$/.test(document.querySelector('#el > div').dataset.ppcaMeasures ?? '')"
+    )
 
 
 def test_it_fits_a_phone_of_320_pixels_and_names_its_controls(stage, widget) -> None:

@@ -8,7 +8,7 @@ const PLAYGROUND_WORDS = {
     train: "학습", pause: "멈춤", step: "한 걸음", restart: "처음부터", speed: "빠르기", seed: "시드", share: "링크 복사",
     speeds: ["가장 빨리", "초당 20걸음", "초당 2걸음"],
     draw: "그리기", erase: "지우기", clear: "모두 지우기", steps: "걸음", loss: "손실", points: "개",
-    logProb: "log p(x)", bound: "log p(x) ≥", modes: "봉우리", covered: "덮은 점", near: "가까운 표본",
+    logProb: "log p(x)", bound: "log p(x) ≥", modes: "봉우리", covered: "덮은 점", near: "가까운 표본", distance: "평균 거리",
     settings: "설정", components: "성분", momentum: "관성 β₁", penalty: "벌점", predict: "예측", sampler: "뽑는 법", drawSteps: "뽑는 걸음", time: "시각 t",
     penalties: { none: "없음", real: "R₁", fake: "R₂", both: "R₁ + R₂", between: "기울기 1" },
     predictions: { noise: "잡음", data: "데이터", velocity: "속도" }, samplers: { heun: "호인", ddim: "DDIM (오일러)" },
@@ -19,9 +19,9 @@ const PLAYGROUND_WORDS = {
     at: (x, y, n) => `(${x}, ${y}), 점 ${n}개`, running: "학습을 시작했다.", paused: "학습을 멈추었다.",
     experiments: {
       collapse: { title: "GAN 무너뜨리기", look: "학습을 누르고 봉우리 수를 보라. 그다음 GAN 설정에서 관성만 0으로 바꾸어 다시 학습시켜라." },
-      linear: { title: "고리 위의 PPCA", look: "밀도가 가장 큰 곳을 보라. 거기에 데이터가 있는가? 그다음 혼합 모델의 성분을 1로 줄여 두 그림을 견주어라." },
-      memory: { title: "점 하나: 누가 외우나?", look: "표본이 점에 얼마나 빨리 모이는지, 모인 뒤에 머무르는지 보라." },
-      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "두 무리 사이에 놓인 파란 표본을 세 모델에서 견주어라." },
+      linear: { title: "고리 위의 PPCA", look: "학습을 누르고 밀도가 가장 큰 곳을 보라. 거기에 데이터가 있는가? 그다음 혼합 모델의 성분을 1로 줄이고, 다시 학습을 눌러 두 그림을 견주어라." },
+      memory: { title: "점 하나: 누가 외우나?", look: "학습을 누르고, 표본이 점에 얼마나 빨리 모이는지, 모인 뒤에 머무르는지 평균 거리로 보라." },
+      between: { title: "먼 두 무리: VAE는 사이에 무엇을 두나?", look: "학습을 누르고, 두 무리 사이에 놓인 파란 표본을 세 모델에서 견주어라." },
       few: { title: "적은 걸음: 오일러와 호인", look: "2,000걸음쯤 학습시키고 멈춘 뒤, 확산 설정에서 뽑는 걸음과 뽑는 법을 바꾸어라." },
     },
     note: "log p(x)의 단위는 점 하나에 nat. 표본은 파란 점, 데이터는 회색 점이다.",
@@ -33,7 +33,7 @@ const PLAYGROUND_WORDS = {
     train: "Train", pause: "Pause", step: "One step", restart: "Start again", speed: "Speed", seed: "Seed", share: "Copy link",
     speeds: ["as fast as it goes", "20 steps a second", "2 steps a second"],
     draw: "Draw", erase: "Erase", clear: "Clear", steps: "steps", loss: "Loss", points: "points",
-    logProb: "log p(x)", bound: "log p(x) ≥", modes: "modes", covered: "points covered", near: "samples near data",
+    logProb: "log p(x)", bound: "log p(x) ≥", modes: "modes", covered: "points covered", near: "samples near data", distance: "mean distance",
     settings: "Settings", components: "components", momentum: "momentum β₁", penalty: "penalty", predict: "predicts", sampler: "sampler", drawSteps: "sampling steps", time: "time t",
     penalties: { none: "none", real: "R₁", fake: "R₂", both: "R₁ + R₂", between: "slope 1" },
     predictions: { noise: "noise", data: "data", velocity: "velocity" }, samplers: { heun: "Heun", ddim: "DDIM (Euler)" },
@@ -44,9 +44,9 @@ const PLAYGROUND_WORDS = {
     at: (x, y, n) => `(${x}, ${y}), ${n} points`, running: "Training has started.", paused: "Training is paused.",
     experiments: {
       collapse: { title: "make the GAN collapse", look: "Press Train and watch the number of modes. Then set only the momentum to 0 in the GAN's settings, and train again." },
-      linear: { title: "PPCA on a ring", look: "Where is the density largest? Are there any data? Then give the mixture 1 component and compare both pictures." },
-      memory: { title: "one point: who memorises?", look: "See how fast the samples gather at the point, and whether they stay there." },
-      between: { title: "two far groups: what does the VAE put between?", look: "Compare how many blue samples of the three models lie between the two groups." },
+      linear: { title: "PPCA on a ring", look: "Press Train. Where is the density largest, and are there any data? Then give the mixture 1 component, train again and compare both pictures." },
+      memory: { title: "one point: who memorises?", look: "Press Train. Watch by the mean distance how fast the samples gather at the point, and whether they stay there." },
+      between: { title: "two far groups: what does the VAE put between?", look: "Press Train. Compare how many blue samples of the three models lie between the two groups." },
       few: { title: "few steps: Euler against Heun", look: "Train for about 2,000 steps, pause, then change sampling steps and sampler in the settings of diffusion." },
     },
     note: "log p(x) is in nats a point. Samples are blue, data grey.",
@@ -218,14 +218,19 @@ function playgroundTemplate(t, images) {
     @container (min-width: 36rem) { .panels { grid-template-columns: 1fr 1fr 1fr; } }
     @container (max-width: 30rem) { .panel[data-family="data"] { grid-column: 1 / -1; } }
     .panel { min-width: 0; }
+    @container (max-width: 30rem) { /* the margin beside the pad is there to scroll by; in an experiment the results come first */
+      #pad { width: calc(100% - 3.5rem); } #pad.locked { width: 100%; }
+      .guided > .off { order: 1; } .guided > [data-family="data"] { order: 2; }
+      .panel:not([data-family="data"]) .count { width: 100%; }
+    }
     .panel.off > :not(.head) { display: none; } .panel.off .count { display: none; }
     .head { display: flex; flex-wrap: wrap; justify-content: space-between; align-items: center; gap: 0 0.5rem; min-height: 2.75rem; }
     .head label { display: inline-flex; align-items: center; gap: 0.4rem; min-height: 2.75rem; }
     .head input { width: 1.15rem; height: 1.15rem; accent-color: var(--blue); margin: 0; }
     .count, .measures { font-size: 0.85em; } .measures { min-height: 3.9em; display: grid; gap: 0 0.5em; align-content: start; margin: 0.2rem 0; }
-    .measures > span { display: flex; justify-content: space-between; gap: 0.5em; }
+    .measures > span { display: flex; justify-content: space-between; gap: 0.5em; } .measures .number { white-space: nowrap; }
     canvas.plot { position: static; display: block; width: 100%; aspect-ratio: 1; border: 1px solid color-mix(in srgb, currentColor 25%, transparent); border-radius: 4px; }
-    #pad { cursor: crosshair; touch-action: none; }
+    #pad { cursor: crosshair; touch-action: none; } #pad.locked { cursor: default; touch-action: auto; }
     .curve { height: 2.6rem; } .curve path { fill: none; stroke-width: 1.5; vector-effect: non-scaling-stroke; } .curve .axis { stroke-width: 1; }
     .curve .d { stroke: var(--blue); } .curve .g { stroke: var(--vermilion); }
     details { margin-top: 0.2rem; } summary { min-height: 2.75rem; display: list-item; align-content: center; cursor: pointer; }
@@ -316,8 +321,15 @@ function buildPlayground(model, root, signal) {
     if (running) worker.postMessage({ run: true, pause: PAUSES[$("#speed").value] });
   };
   const send = (message, names = Object.keys(workers)) => names.forEach((name) => workers[name]?.postMessage(message));
+  /** Whether points are missing: says so, and takes it back when they are there. */
+  const lack = () => {
+    const guide = $(".guide");
+    if (!data.points.length) return say((guide.textContent = t.empty));
+    if (guide.textContent === t.empty) guide.textContent = "";
+    return false;
+  };
   const run = (now) => {
-    if (now && !data.points.length) return say(t.empty);
+    if (now && lack()) return;
     if (now !== running) say(now ? t.running : `${t.paused} ${describe()}`);
     running = now;
     send({ run: running, pause: PAUSES[$("#speed").value] });
@@ -348,6 +360,13 @@ function buildPlayground(model, root, signal) {
     remember();
     restart();
   };
+  const pad = $("#pad");
+  let erasing = false;
+  /** An experiment has its points: a finger on them scrolls, until the reader presses Draw or Erase. */
+  const hold = (locked) => {
+    pad.classList.toggle("locked", locked);
+    for (const [id, pressed] of [["draw", !erasing], ["erase", erasing]]) $(`#${id}`).setAttribute("aria-pressed", !locked && pressed);
+  };
   const fill = () => {
     $("#set").value = state.set;
     $("#seed").value = state.seed;
@@ -356,7 +375,7 @@ function buildPlayground(model, root, signal) {
   };
 
   on("#train", "click", () => run(!running));
-  on("#one", "click", () => (run(false), send({ step: true })));
+  on("#one", "click", () => lack() || (run(false), send({ step: true })));
   on("#restart", "click", restart);
   on("#speed", "change", () => running && run(true));
   on("#seed", "change", () => {
@@ -371,6 +390,8 @@ function buildPlayground(model, root, signal) {
   on("#experiment", "change", () => {
     const chosen = EXPERIMENTS[$("#experiment").value];
     $(".guide").textContent = chosen ? t.experiments[$("#experiment").value].look : "";
+    $(".panels").classList.toggle("guided", Boolean(chosen));
+    hold(Boolean(chosen));
     if (!chosen) return;
     state = { ...state, ...chosen, settings: { ...DEFAULTS, ...chosen.settings } };
     fill();
@@ -416,16 +437,13 @@ function buildPlayground(model, root, signal) {
   document.addEventListener("visibilitychange", () => document.hidden && run(false), { signal });
 
   // Drawing
-  let erasing = false;
   for (const [id, value] of [["draw", false], ["erase", true]]) {
     on(`#${id}`, "click", () => {
       erasing = value;
-      $("#draw").setAttribute("aria-pressed", !value);
-      $("#erase").setAttribute("aria-pressed", value);
+      hold(false);
     });
   }
   on("#clear", "click", () => changed([]));
-  const pad = $("#pad");
   const place = ({ clientX, clientY }) => {
     const { left, top, width } = pad.getBoundingClientRect();
     const at = (pixels) => clamp((2 * pixels) / width - 1, -1, 1) * VIEW;
@@ -439,6 +457,7 @@ function buildPlayground(model, root, signal) {
     } else if (data.points.length < MOST && !data.points.some((one) => apart(one, point) < 0.03)) changed([...data.points, point]);
   };
   draggable(pad, signal, (event) => {
+    if (pad.classList.contains("locked")) return undefined;
     cursor = undefined;
     touch(place(event));
     return event;
@@ -478,7 +497,9 @@ function buildPlayground(model, root, signal) {
       found.push([t.modes, `${captured}/${data.modes.length}`]);
     }
     const { covered, near } = coverage(drawn, data.points);
-    return [...found, ...(data.modes ? [] : [[t.covered, percent(covered)]]), [t.near, percent(near)]];
+    if (data.points.length === 1) found.push([t.distance, show(drawn.reduce((sum, one) => sum + apart(one, data.points[0]), 0) / drawn.length, 3)]);
+    else if (!data.modes) found.push([t.covered, percent(covered)]);
+    return [...found, [t.near, percent(near)]];
   };
   const words = (name) => `${t[name]}: ${[`${pictures[name].step} ${t.steps}`, ...measures(name).map((pair) => pair.join(" "))].join(", ")}`;
 
@@ -523,7 +544,15 @@ function buildPlayground(model, root, signal) {
       if (!taken(name)) continue;
       paint($("canvas", panel), picture);
       $(".step", panel).textContent = picture?.step ?? 0;
-      if (!picture) continue;
+      if (!picture) {
+        if (panel.shown) {
+          $(".measures", panel).innerHTML = "";
+          curve($(".curve", panel), []);
+          for (const what of ["Step", "Measures", "Done"]) delete host.dataset[name + what];
+        }
+        delete panel.shown;
+        continue;
+      }
       if (panel.shown !== picture) {
         panel.shown = picture;
         $(".measures", panel).innerHTML = measures(name).map(([label, value]) => `<span><span>${label}</span><span class="number">${value}</span></span>`).join("");

@@ -28,6 +28,7 @@ const FAMILIES = {
         model = PPCA.fit(x, FLOOR);
         return [];
       },
+      change: (x) => (model = PPCA.fit(x, FLOOR)),
       done: () => true,
       samples: () => model.sample(z, eps),
       map: () => {
