@@ -25,7 +25,7 @@ KOREAN = {
     "median": "중앙값",
     "max": "최대",
     "(min, max)": "(최소, 최대)",
-    "of first": "첫 줄의 몇 배",
+    "of first": "비율",
     "value": "값",
     "mean log p": "log p의 평균",
     "mean log p(observed)": "log p(관측값)의 평균",
