@@ -83,8 +83,8 @@ picture: $(VENV)/test book  ## draw the READMEs' picture of the site
 pdf: $(VENV)/test book  ## each edition as one PDF, offered on its first page
 	$(BIN)/python book/pdf.py
 
-bench: $(VENV)/bench  ## the package against its peers
-	$(BIN)/python tests/benchmarks.py
+bench: $(VENV)/bench  ## the package against its peers, for a page of the book: make bench SECTIONS="ppca-fit vae-digits"
+	$(BIN)/python tests/benchmarks.py $(SECTIONS)
 
 # The quick tests on the package's wheel, in an environment of its own: its name, and what pip is told of versions.
 with_versions = $(PYTHON) -m venv --clear .venv-$(1) && \

@@ -1,7 +1,8 @@
 """Time the package against its peers: `make bench`, or `python tests/benchmarks.py [--threads N] [SECTION ...]`.
 
 Every section has a process of its own and measures all its contestants there, in interleaved rounds, after one round
-to warm up, with the same number of threads. It prints minimum, median and maximum, and asserts nothing.
+to warm up, with the same number of threads. It prints minimum, median and maximum, and asserts nothing. What it printed
+takes the place of this machine's last run of the section in `book/benchmarks.json`, which the book shows.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import json
 import os
+import platform
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,12 +43,49 @@ from companion.ppca import PPCA
 from companion.training import fit
 from companion.vae import VAE
 
+STORED = Path(__file__).resolve().parent.parent / "book" / "benchmarks.json"
 SECTIONS: dict[str, Callable[[], None]] = {}
+TABLES: list[list[list[str]]] = []
 
 
 def section(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Register a benchmark under the name that selects it."""
     return lambda function: SECTIONS.setdefault(name, function)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table, and keep it for the book."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for name, *cells in lines:
+        print(name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), sep="  ")
+    TABLES.append(lines)
+
+
+def spread(values: Sequence[float], digits: int) -> list[str]:
+    """Minimum, median and maximum."""
+    return [f"{of(values):.{digits}f}" for of in (min, statistics.median, max)]
+
+
+def machine() -> str:
+    """The model of the CPU, and of the GPU if there is one."""
+    if sys.platform == "darwin":
+        cpu = subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], encoding="utf-8").strip()
+    else:
+        info = Path("/proc/cpuinfo")
+        named = re.search(r"(?m)^model name\s*: (.+)$", info.read_text(encoding="utf-8") if info.exists() else "")
+        cpu = named[1] if named else platform.processor() or platform.machine()
+    return f"{cpu}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else cpu
+
+
+def store(section: str, threads: int, path: Path = STORED) -> None:
+    """Put the section's tables in the place of those that this machine stored before."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    about = {"date": date.today().isoformat(), "torch": torch.__version__, "threads": threads, "tables": TABLES}
+    stored.setdefault(machine(), {})[section] = about
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(stored, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
+    os.replace(partial, path)
 
 
 def race(
@@ -60,13 +103,14 @@ def race(
             results[name] = run()
             seconds = time.perf_counter() - start
             measured[name].append(items / seconds if items else seconds)
-    first = statistics.median(next(iter(measured.values())))
-    digits = 0 if items else 3
-    print(f"{unit:44}{'min':>9}{'median':>9}{'max':>9}{'of first':>10}")
-    for name, values in measured.items():
-        median = statistics.median(values)
-        low, high = min(values), max(values)
-        print(f"{name:44}{low:9.{digits}f}{median:9.{digits}f}{high:9.{digits}f}{median / first:10.2f}")
+    first, digits = statistics.median(next(iter(measured.values()))), 0 if items else 3
+    table(
+        [unit, "min", "median", "max", "of first"],
+        (
+            [name, *spread(values, digits), f"{statistics.median(values) / first:.2f}"]
+            for name, values in measured.items()
+        ),
+    )
     return results
 
 
@@ -74,14 +118,13 @@ def race(
 def ppca_fit() -> None:
     """60000 × 784, q = 20, float32: PPCA.fit against scikit-learn's PCA."""
     try:
-        x = data.fashion_mnist("train")[0]
-        print("data: Fashion-MNIST")
+        x, what = data.fashion_mnist("train")[0], "Fashion-MNIST"
     except OSError:
         generator = torch.Generator().manual_seed(0)
         scales = torch.arange(1, 785.0) ** -0.8
         mixing = torch.linalg.qr(torch.randn(784, 784, generator=generator)).Q
         x = 0.5 + torch.randn(60_000, 784, generator=generator) * scales @ mixing
-        print("data: Gaussian, the k-th principal deviation proportional to k^-0.8")
+        what = "Gaussian, k-th deviation ∝ k^-0.8"
     array, q = x.numpy(), 20
     results = race(
         {
@@ -95,9 +138,14 @@ def ppca_fit() -> None:
     score = PCA(q, svd_solver="covariance_eigh").fit(array.astype(np.float64)).score(array.astype(np.float64))
     ours = model.log_prob(x).double().mean().item()
     double = PPCA.fit(x.double(), q).log_prob(x.double()).mean().item()
-    print(f"PCA.score in float64                      {score:.9f}")
-    print(f"mean of log_prob, all in float64          {double:.9f}  relative difference {abs(double / score - 1):.1e}")
-    print(f"mean of log_prob, all in float32          {ours:.9f}  relative difference {abs(ours / score - 1):.1e}")
+    table(
+        [what, "mean log p", "relative difference"],
+        [
+            ["PCA.score in float64", f"{score:.9f}", ""],
+            ["PPCA.log_prob, all in float64", f"{double:.9f}", f"{abs(double / score - 1):.1e}"],
+            ["PPCA.log_prob, all in float32", f"{ours:.9f}", f"{abs(ours / score - 1):.1e}"],
+        ],
+    )
 
 
 @section("ppca-stream")
@@ -121,10 +169,15 @@ def ppca_stream() -> None:
     model = PPCA.fit_stream(batches(100), q)
     total = time.perf_counter() - start
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    print(f"rows {100 * size:.0e}, batches of {size}: {total:.1f} s, of which {generating[0]:.1f} s make the data")
-    print(f"peak memory after 5 batches {peaks[4] / unit:.0f} MiB, after 100 {peaks[-1] / unit:.0f} MiB")
-    print(
-        f"sigma2 {model.sigma2.item():.6f} (truth {sigma2}), largest error of C {(model.C - truth.C).abs().max():.4f}"
+    table(
+        ["PPCA.fit_stream, 10⁷ rows", "value"],
+        [
+            ["seconds, without those that make the data", f"{total - generating[0]:.1f}"],
+            ["peak memory after 5 of 100 batches, MiB", f"{peaks[4] / unit:.0f}"],
+            ["peak memory after all batches, MiB", f"{peaks[-1] / unit:.0f}"],
+            ["relative error of sigma2", f"{abs(model.sigma2.item() / sigma2 - 1):.1e}"],
+            ["largest error of C", f"{(model.C - truth.C).abs().max():.4f}"],
+        ],
     )
 
     part = list(batches(10))
@@ -164,12 +217,13 @@ def ppca_missing() -> None:
         return steps
 
     def report(results: dict[str, object]) -> None:
-        print(f"{'':44}{'mean log p(observed)':>22}{'RMSE of missing':>17}")
+        rows = []
         for name, model in results.items():
             if not isinstance(model, PPCA):
                 model = PPCA(*(torch.as_tensor(v) for v in (model.transform, model.mean, model.isotropic_noise**2)))
             error = (model.impute(x) - complete)[hidden].square().mean().sqrt()
-            print(f"{name:44}{model.log_prob(x).mean():22.6f}{error:17.6f}")
+            rows.append([name, f"{model.log_prob(x).mean():.6f}", f"{error:.6f}"])
+        table(["", "mean log p(observed)", "RMSE of missing"], rows)
 
     for steps in (10, 50):
         report(
@@ -232,19 +286,19 @@ def mode_run(name: str, loss: str, seed: int, steps: int) -> tuple[ModeScore, fl
 def gan_modes() -> None:
     """Ring of 8 and 5 × 5 grid by PacGAN's protocol, 10 seeds: the recommended loss and the original ones."""
     for name in ("ring", "grid"):
-        print(f"{name:5}{'loss':16}{'captured':>24}{'high quality':>24}{'reverse KL':>24}{'seconds':>9}")
+        rows = []
         for loss in ("relativistic", "non-saturating", "minimax"):
             scores, seconds = zip(*(mode_run(name, loss, seed, 9000) for seed in range(10)), strict=True)
-            columns = [
-                "/".join(f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
-                for values, digits in (
-                    ([score.captured for score in scores], 0),
-                    ([score.high_quality for score in scores], 3),
-                    ([score.reverse_kl for score in scores], 4),
-                )
-            ]
-            print(f"{'':5}{loss:16}" + "".join(f"{column:>24}" for column in columns) + f"{max(seconds):9.1f}")
-    print("min/median/max over the seeds; seconds: the longest. A perfect sampler: 0.989, and 0.0014 or 0.0048.")
+            columns = (
+                ([score.captured for score in scores], 0),
+                ([score.high_quality for score in scores], 3),
+                ([score.reverse_kl for score in scores], 4),
+                (seconds, 1),
+            )
+            rows.append([loss, *(" / ".join(spread(values, digits)) for values, digits in columns)])
+        perfect = {"ring": ["8", "0.989", "0.0014"], "grid": ["25", "0.989", "0.0048"]}[name]
+        rows.append(["a perfect sampler", *perfect, ""])
+        table([name, "captured", "high quality", "reverse KL", "seconds"], rows)
 
 
 class Rows(Dataset):
@@ -346,15 +400,13 @@ def vae_digits() -> None:
     for seed in range(5):
         for name, run in contestants.items():
             results[name].append(run(seed))
-    print(f"{'':34}{'epochs':>8}{'min s':>9}{'median':>9}{'max':>9}{'test −ELBO':>12}{'(min, max)':>18}{'of loop':>9}")
-    first = statistics.median(result[0] for result in results["DataLoader loop, patience 20"])
+    first, rows = statistics.median(result[0] for result in results["DataLoader loop, patience 20"]), []
     for name, runs in results.items():
         seconds, bounds, counts = zip(*runs, strict=True)
-        median, spread = statistics.median(seconds), f"({min(bounds):.2f}, {max(bounds):.2f})"
-        print(
-            f"{name:34}{statistics.fmean(counts):8.1f}{min(seconds):9.2f}{median:9.2f}{max(seconds):9.2f}"
-            f"{statistics.fmean(bounds):12.2f}{spread:>18}{median / first:9.2f}"
-        )
+        ratio = f"{statistics.median(seconds) / first:.2f}"
+        bound = [f"{statistics.fmean(bounds):.2f}", f"({min(bounds):.2f}, {max(bounds):.2f})"]
+        rows.append([name, *spread(seconds, 2), ratio, f"{statistics.fmean(counts):.1f}", *bound])
+    table(["seconds", "min", "median", "max", "of first", "epochs", "test −ELBO", "(min, max)"], rows)
 
 
 @section("vae-throughput")
@@ -449,17 +501,13 @@ def diffusion_points() -> None:
                 rates[contestant].append(epochs * n / (time.perf_counter() - start))
                 samples = model.sample(5000, Heun(20), generator=torch.Generator().manual_seed(seed))
                 distances[contestant].append(mmd(samples, fresh))
-        print(
-            f"{name + ', points/s':32}{'min':>9}{'median':>9}{'max':>9}{'of first':>10}{'MMD²':>10}{'(min, max)':>22}"
-        )
-        first = statistics.median(next(iter(rates.values())))
+        first, rows = statistics.median(next(iter(rates.values()))), []
         for contestant, values in rates.items():
-            median, found = statistics.median(values), distances[contestant]
-            print(
-                f"{contestant:32}{min(values):9.0f}{median:9.0f}{max(values):9.0f}{median / first:10.2f}"
-                f"{statistics.fmean(found):10.5f}{f'({min(found):.5f}, {max(found):.5f})':>22}"
-            )
-        print(f"{'other fresh points':79}{mmd(other, fresh):10.5f}")
+            ratio, found = f"{statistics.median(values) / first:.2f}", distances[contestant]
+            distance = [f"{statistics.fmean(found):.5f}", f"({min(found):.5f}, {max(found):.5f})"]
+            rows.append([contestant, *spread(values, 0), ratio, *distance])
+        rows.append(["other fresh points", "", "", "", "", f"{mmd(other, fresh):.5f}", ""])
+        table([f"{name}, points/s", "min", "median", "max", "of first", "MMD²", "(min, max)"], rows)
 
 
 @section("diffusion-hangul")
@@ -475,14 +523,19 @@ def diffusion_hangul() -> None:
     model = Diffusion(ResidualMLP(256, 256, 3, labels=(19, 21, 28)), 256, "cosine", "data")
     options = {"lr": 3e-3, "betas": (0.9, 0.99), "schedule": "cosine"}
     history = fit(model, x, labels, steps=3000, batch_size=128, progress=False, **options)
-    print(f"{sum(p.numel() for p in model.parameters()):,} weights, 3000 steps: {history.seconds:.1f} s")
+    weights = sum(p.numel() for p in model.parameters())
+    table(["training", "weights", "steps", "seconds"], [["fit", f"{weights}", "3000", f"{history.seconds:.1f}"]])
 
-    def report(name: str, count: int, samples: Tensor) -> None:
+    def scored(name: str, count: int, samples: Tensor, asked: Tensor | None = None) -> list[str]:
         samples = ((samples + 1) / 2).clamp(0, 1)
         frechet = frechet_distance(samples, hangul.x[hangul.train])
         scores = [hangul_score(samples, hangul, factor=factor) for factor in (1, 2, 3)]
-        legible = "".join(f"{score.legible:8.3f}" for score in scores)
-        print(f"{name:24}{count:12}{frechet:10.3f}{legible}{scores[2].distinct:10}{scores[2].held_out:10.3f}")
+        legible = " / ".join(f"{score.legible:.3f}" for score in scores)
+        row = [name, f"{count}", f"{frechet:.3f}", legible, f"{scores[2].distinct}", f"{scores[2].held_out:.3f}"]
+        if asked is None:
+            return [*row, "", ""]
+        right = hangul.labels[nearest_syllable(samples, hangul.x)[0]] == asked
+        return [*row, f"{right.double().mean():.3f}", f"{right.all(1).double().mean():.3f}"]
 
     samplers = {
         "DDPM(1000)": (DDPM(1000), 1000),
@@ -492,15 +545,16 @@ def diffusion_hangul() -> None:
         "Heun(5)": (Heun(5), 9),
         "Heun(20)": (Heun(20), 39),
     }
-    print(f"{'':24}{'evaluations':>12}{'Fréchet':>10}{'legible at 1, 2, 3':>24}{'distinct':>10}{'held out':>10}")
-    for name, (sampler, count) in samplers.items():
-        report(name, count, model.sample(n, sampler, generator=torch.Generator().manual_seed(1)))
+    rows = [
+        scored(name, count, model.sample(n, sampler, generator=torch.Generator().manual_seed(1)))
+        for name, (sampler, count) in samplers.items()
+    ]
     asked = hangul.labels[torch.randint(len(hangul.x), (n,), generator=torch.Generator().manual_seed(2))]
     for w in (1, 2):
         samples = model.sample(n, Heun(5), asked, w, generator=torch.Generator().manual_seed(1))
-        report(f"Heun(5), labels, w = {w}", 9 * w, samples)
-        right = hangul.labels[nearest_syllable((samples + 1) / 2, hangul.x)[0]] == asked
-        print(f"{'':24}right letters {right.double().mean():.3f}, all three {right.all(1).double().mean():.3f}")
+        rows.append(scored(f"Heun(5), labels, w = {w}", 9 * w, samples, asked))
+    head = ("sampler", "evaluations", "Fréchet", "legible at 1, 2, 3", "distinct", "held out", "right letters", "all 3")
+    table(head, rows)
     race(
         {
             name: functools.partial(model.sample, 200, sampler)
@@ -516,9 +570,9 @@ def diffusion_digits() -> None:
     """−ELBO of digits with 17 grey levels, rows as in `vae-digits`, T = 100 and 1000, for both weightings, 3 seeds."""
     x = 2 * data.digits()[0] - 1
     train, test = x[:1000], x[1350:]
-    print(f"{'loss':10}{'seconds':>9}{'test, T = 100':>16}{'T = 1000':>16}{'training rows':>16}")
+    rows = []
     for weighting in ("simple", "elbo"):
-        rows = []
+        runs = []
         for seed in range(3):
             torch.manual_seed(seed)
             model = Diffusion(ResidualMLP(64, 128, 2), 64, weighting=weighting, levels=17)
@@ -526,19 +580,18 @@ def diffusion_digits() -> None:
             history = fit(model, train, steps=2000, batch_size=256, seed=seed, progress=False, **options)
             with torch.no_grad():
                 bounds = [-model.elbo(*pair).mean().item() for pair in ((test, 100), (test, 1000), (train, 100))]
-            rows.append((history.seconds, *bounds))
-        seconds, *bounds = zip(*rows, strict=True)
-        columns = "".join(f"{statistics.fmean(b):8.2f} ±{(max(b) - min(b)) / 2:6.2f}" for b in bounds)
-        print(f"{weighting:10}{statistics.median(seconds):9.1f}{columns}")
+            runs.append((history.seconds, *bounds))
+        seconds, *bounds = zip(*runs, strict=True)
+        columns = (f"{statistics.fmean(b):.2f} ± {(max(b) - min(b)) / 2:.2f}" for b in bounds)
+        rows.append([weighting, f"{statistics.median(seconds):.1f}", *columns])
+    table(["loss", "seconds", "test, T = 100", "test, T = 1000", "training rows, T = 100"], rows)
 
 
 @section("gpu")
 def gpu() -> None:
     """Training steps a second on the best device there is, with what `fit` chooses by itself; 28 × 28 Hangul."""
     device, x = find_device(), data.hangul(28).x
-    plane = data.ring(100_000)
-    print(f"{device}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else os.cpu_count()}")
-    print(f"{'model':34}{'batch':>7}{'steps/s':>10}{'rows/s':>12}{'peak MiB':>10}")
+    plane, measured = data.ring(100_000), []
     for name, make, rows, batch_size, steps in (
         ("VAE 784-400-20", lambda: VAE(mlp(784, 400, 40), mlp(20, 400, 784), bernoulli), x, 128, 1000),
         ("VAE 784-400-20", lambda: VAE(mlp(784, 400, 40), mlp(20, 400, 784), bernoulli), x, 2048, 500),
@@ -550,8 +603,9 @@ def gpu() -> None:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         rate = steps / fit(model, rows, steps=steps, batch_size=batch_size, progress=False).seconds
-        peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else float("nan")
-        print(f"{name:34}{batch_size:7}{rate:10.1f}{rate * batch_size:12.0f}{peak:10.0f}")
+        peak = f"{torch.cuda.max_memory_allocated() / 2**20:.0f}" if device.type == "cuda" else ""
+        measured.append([name, f"{batch_size}", f"{rate:.1f}", f"{rate * batch_size:.0f}", peak])
+    table([f"model, on {device}", "batch", "steps/s", "rows/s", "peak MiB"], measured)
 
 
 def main() -> None:
@@ -574,6 +628,8 @@ def main() -> None:
     print(f"\n## {names[0]}: {SECTIONS[names[0]].__doc__}\n{threads} threads, torch {torch.__version__}")
     with threadpool_limits(threads):
         SECTIONS[names[0]]()
+    if TABLES:
+        store(names[0], threads)
 
 
 if __name__ == "__main__":
