@@ -24,6 +24,8 @@ import pdf
 import pytest
 import traitlets
 from conftest import serve, visiting
+from docutils import nodes
+from docutils.utils import new_document
 from ipywidgets.embed import dependency_state
 from PIL import Image
 from pypdf import PdfReader
@@ -271,6 +273,15 @@ def test_the_korean_frame_speaks_korean(read) -> None:
                 "Back to top",
             }
             assert not frame & {word.strip() for word in page.words}
+
+
+def test_a_particle_is_tied_to_what_is_before_it_whatever_else_is_alike() -> None:
+    document = new_document("")
+    reference = nodes.reference("", "(1.1)", classes=["formula-link"])
+    texts = [nodes.Text(text) for text in ("식 ", "은 둘, ", "은 둘, ", "식 ", "다")]
+    document += nodes.paragraph("", "", texts[0], reference, texts[1], nodes.math("", "x"), *texts[2:])
+    frame.LineBreaks(document).apply()
+    assert document.astext().replace("x", "") == "식\u00a0(1.1)\u2060은 둘, 은 둘, 식 다"
 
 
 # ------------------------------------------------------- a small book with one of each

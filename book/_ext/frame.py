@@ -115,21 +115,21 @@ class LineBreaks(SphinxTransform):
 
     def apply(self) -> None:
         untouched = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw
-        for text in list(self.document.findall(nodes.Text)):
-            if text and not isinstance(text.parent, untouched):
-                text.parent.replace(text, nodes.Text(self.tie(text)))
+        for parent in {text.parent: None for text in self.document.findall(nodes.Text)}:
+            for place, node in enumerate(parent.children):
+                if isinstance(node, nodes.Text) and node and not isinstance(parent, untouched):
+                    parent[place] = nodes.Text(self.tie(parent.children, place))
         for parent in {formula.parent: None for formula in self.document.findall(nodes.math)}:
             self.keep_together(parent)
 
-    def tie(self, text: nodes.Text) -> str:
-        siblings = text.parent.children
-        place = siblings.index(text)
-        words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, text)
+    def tie(self, siblings: list[nodes.Node], place: int) -> str:
+        words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, siblings[place])
         words = re.sub(r"(?<=\d) (?=nat|%)", TIED, words)
-        if any("formula-link" in node.get("classes", ()) for node in siblings[place + 1 : place + 2]):
+        before, after = siblings[place - 1] if place else None, siblings[place + 1 : place + 2]
+        if any(isinstance(node, nodes.reference) and "formula-link" in node["classes"] for node in after):
             words = re.sub("식 $", f"식{TIED}", words)
-        particle = place and not isinstance(siblings[place - 1], nodes.math) and re.match("[가-힣]", words)
-        return JOINER + words if particle else words
+        inline = isinstance(before, nodes.Element) and not isinstance(before, nodes.math)
+        return JOINER + words if inline and re.match("[가-힣]", words) else words
 
     def keep_together(self, parent: nodes.Element) -> None:
         """A browser breaks lines on both sides of a formula, whatever stands there: a span forbids it."""
