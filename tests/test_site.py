@@ -792,6 +792,51 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert wide.evaluate("element => element.scrollWidth") > 1000
 
 
+# What scrolls sideways, by more than axe overlooks, and neither takes the focus nor holds what does.
+STUCK = """() => {
+  const boxes = "div.math, pre, .cell_output, .cell_output > .output, .pst-scrollable-table-container";
+  const reached = (box) => box.tabIndex >= 0 || box.querySelector("a, button, [tabindex='0']");
+  const scrolls = (box) => box.scrollWidth > box.clientWidth + 13;
+  const stuck = [...document.querySelectorAll(boxes)].filter((box) => scrolls(box) && !reached(box));
+  return stuck.map(({outerHTML}) => outerHTML.slice(0, 90));
+}"""
+
+
+@pytest.mark.parametrize("name", ["ko/05-diffusion", "en/03-vae"])
+def test_the_keyboard_reaches_what_scrolls_far_below(server: str, visit, name: str) -> None:
+    page = visit(f"{server}/{name}.html", width=375)
+    page.wait_for_selector("article div.math[tabindex='0']", state="attached")
+    assert page.evaluate(STUCK) == []
+
+
+def test_no_script_lays_out_what_is_far_below(small: Path, small_server: str, visit) -> None:
+    """The theme would measure every box, and with it lay out the whole page."""
+    page = visit(f"{small_server}/en/01-a.html")
+    page.wait_for_timeout(500)
+    assert page.locator("pre").count() > 0
+    assert page.locator("pre[tabindex='-1']").count() == 0
+
+
+def test_the_text_does_not_wait_for_what_drives_the_figures(small: Path) -> None:
+    for lang in LANGUAGES:
+        text = (small / lang / "01-a.html").read_text()
+        assert "widget-state+json" not in text
+        assert re.search(r'<script defer src="_static/states/01-a.js\?v=\w+"></script>', text)
+        assert "widgets.js" in text.partition("_static/states/01-a.js")[2], "which reads it"
+
+
+def test_the_contents_go_and_come_back_on_a_wide_screen_and_open_on_a_phone(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/01-a.html")
+    contents = page.locator("#pst-primary-sidebar")
+    for shown in (False, True):
+        page.click(".primary-toggle")
+        contents.locator("nav").first.wait_for(state="visible" if shown else "hidden")
+    page.set_viewport_size({"width": 375, "height": 800})
+    page.click(".primary-toggle")
+    page.locator("#pst-primary-sidebar-modal nav").first.wait_for()
+    assert page.faults == []
+
+
 def test_no_line_starts_with_what_belongs_to_the_word_before(small: Path, small_server: str, visit) -> None:
     text = (small / "ko" / "second.html").read_text()
     assert "식\u00a0<a" in text
