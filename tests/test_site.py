@@ -802,9 +802,9 @@ STUCK = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["ko/05-diffusion", "en/03-vae"])
-def test_the_keyboard_reaches_what_scrolls_far_below(server: str, visit, name: str) -> None:
-    page = visit(f"{server}/{name}.html", width=375)
+@pytest.mark.parametrize(("name", "width"), [("ko/05-diffusion", 375), ("ko/05-diffusion", 1280), ("en/03-vae", 375)])
+def test_the_keyboard_reaches_what_scrolls_far_below(server: str, visit, name: str, width: int) -> None:
+    page = visit(f"{server}/{name}.html", width=width)
     page.wait_for_selector("article div.math[tabindex='0']", state="attached")
     assert page.evaluate(STUCK) == []
 

@@ -67,7 +67,7 @@ function observe([{ target: article, contentRect: { width } }]) {
   for (const part of proofs.length ? proofs : (article.querySelector(":scope > section") ?? article).children) near.observe(part);
   const size = parseFloat(getComputedStyle(article).fontSize);
   const guesses = {
-    "div.math": (box) => 0.95 * box.firstChild.style.getPropertyValue("--width"),
+    "div.math": (box) => 0.95 * box.firstChild.style.getPropertyValue("--width") + (box.matches(".formula > *") ? 6 : 0), // its number
     "div.highlight pre": (box) => 1.2 + 0.46 * longest(box.textContent),
     ".pst-scrollable-table-container": () => Infinity,
   };
