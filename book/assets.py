@@ -1,5 +1,5 @@
-"""What a page of the built site loads, and when: one stylesheet with what the pages use, scripts that wait until the
-text is there, and pictures that come when the reader does."""
+"""What a page of the built site loads, and when: one stylesheet with what the pages use, scripts and the state of live
+figures that wait until the text is there, and pictures that come when the reader does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import tinycss2
 
 FOLDER = "assets"
 STYLESHEET = re.compile(r'\s*<link (?=[^>]*rel="stylesheet")[^>]*?href="([^"?]+)[^>]*>')
+STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-state\+json">(.*?)</script>', re.DOTALL)
 CELL = re.compile(r"<td[ >].*?</td>", re.DOTALL)
 SENTENCE = 45  # letters in a row of a table that a phone is too narrow for
 ICON_FONT = "Font Awesome"  # custom.css draws the icons
@@ -23,7 +24,7 @@ ICON_FONT = "Font Awesome"  # custom.css draws the icons
 def lighten(site: Path) -> None:
     """Rewrite the pages below `site`/language, and put what they share into `site`/assets."""
     paths = sorted(site.glob("*/*.html"))
-    pages = {path: _named(_sized(path.read_text(encoding="utf-8"), path.parent)) for path in paths}
+    pages = {path: _apart(_named(_sized(path.read_text(encoding="utf-8"), path.parent)), path) for path in paths}
     scripts = (path.read_text(encoding="utf-8") for path in site.rglob("*.js"))
     words = {word for text in chain(pages.values(), scripts) for word in re.findall(r"[\w-]+", text)}
     (site / FOLDER).mkdir()
@@ -106,6 +107,18 @@ def _later(page: str) -> str:
     """Scripts run when the page has been read, in the same order: a module does so by itself."""
     page = re.sub(r"<script (?![^>]*\b(?:defer|type)\b)(?=[^>]*\bsrc=)", "<script defer ", page)
     return page.replace("<script>DOCUMENTATION_OPTIONS", '<script type="module">DOCUMENTATION_OPTIONS')
+
+
+def _apart(page: str, path: Path) -> str:
+    """The state of the live figures as a script of its own: in the page, the text would come after it."""
+    state = STATE.search(page)
+    if not state:
+        return page
+    script = path.parent / "_static" / "states" / f"{path.stem}.js"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f"const WIDGETS = {state[1]};\n", encoding="utf-8", newline="\n")
+    version = hashlib.sha256(state[1].encode()).hexdigest()[:8]
+    return page.replace(state[0], f'<script defer src="_static/states/{script.name}?v={version}"></script>')
 
 
 def _sized(page: str, folder: Path) -> str:

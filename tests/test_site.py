@@ -24,6 +24,8 @@ import pdf
 import pytest
 import traitlets
 from conftest import serve, visiting
+from docutils import nodes
+from docutils.utils import new_document
 from ipywidgets.embed import dependency_state
 from PIL import Image
 from pypdf import PdfReader
@@ -271,6 +273,15 @@ def test_the_korean_frame_speaks_korean(read) -> None:
                 "Back to top",
             }
             assert not frame & {word.strip() for word in page.words}
+
+
+def test_a_particle_is_tied_to_what_is_before_it_whatever_else_is_alike() -> None:
+    document = new_document("")
+    reference = nodes.reference("", "(1.1)", classes=["formula-link"])
+    texts = [nodes.Text(text) for text in ("식 ", "은 둘, ", "은 둘, ", "식 ", "다")]
+    document += nodes.paragraph("", "", texts[0], reference, texts[1], nodes.math("", "x"), *texts[2:])
+    frame.LineBreaks(document).apply()
+    assert document.astext().replace("x", "") == "식\u00a0(1.1)\u2060은 둘, 은 둘, 식 다"
 
 
 # ------------------------------------------------------- a small book with one of each
@@ -781,6 +792,51 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert page.locator("#eq-1-2 .formula-number").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+# What scrolls sideways, by more than axe overlooks, and neither takes the focus nor holds what does.
+STUCK = """() => {
+  const boxes = "div.math, pre, .cell_output, .cell_output > .output, .pst-scrollable-table-container";
+  const reached = (box) => box.tabIndex >= 0 || box.querySelector("a, button, [tabindex='0']");
+  const scrolls = (box) => box.scrollWidth > box.clientWidth + 13;
+  const stuck = [...document.querySelectorAll(boxes)].filter((box) => scrolls(box) && !reached(box));
+  return stuck.map(({outerHTML}) => outerHTML.slice(0, 90));
+}"""
+
+
+@pytest.mark.parametrize(("name", "width"), [("ko/05-diffusion", 375), ("ko/05-diffusion", 1280), ("en/03-vae", 375)])
+def test_the_keyboard_reaches_what_scrolls_far_below(server: str, visit, name: str, width: int) -> None:
+    page = visit(f"{server}/{name}.html", width=width)
+    page.wait_for_selector("article div.math[tabindex='0']", state="attached")
+    assert page.evaluate(STUCK) == []
+
+
+def test_no_script_lays_out_what_is_far_below(small_site: Path, small_server: str, visit) -> None:
+    """The theme would measure every box, and with it lay out the whole page."""
+    page = visit(f"{small_server}/en/01-a.html")
+    page.wait_for_timeout(500)
+    assert page.locator("pre").count() > 0
+    assert page.locator("pre[tabindex='-1']").count() == 0
+
+
+def test_the_text_does_not_wait_for_what_drives_the_figures(small_site: Path) -> None:
+    for lang in LANGUAGES:
+        text = (small_site / lang / "01-a.html").read_text()
+        assert "widget-state+json" not in text
+        assert re.search(r'<script defer src="_static/states/01-a.js\?v=\w+"></script>', text)
+        assert "widgets.js" in text.partition("_static/states/01-a.js")[2], "which reads it"
+
+
+def test_the_contents_go_and_come_back_on_a_wide_screen_and_open_on_a_phone(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/01-a.html")
+    contents = page.locator("#pst-primary-sidebar")
+    for shown in (False, True):
+        page.click(".primary-toggle")
+        contents.locator("nav").first.wait_for(state="visible" if shown else "hidden")
+    page.set_viewport_size({"width": 375, "height": 800})
+    page.click(".primary-toggle")
+    page.locator("#pst-primary-sidebar-modal nav").first.wait_for()
+    assert page.faults == []
 
 
 def test_no_line_starts_with_what_belongs_to_the_word_before(small_site: Path, small_server: str, visit) -> None:

@@ -11,6 +11,7 @@ from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from references import permalink
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html import HTMLTranslator
 
@@ -115,21 +116,21 @@ class LineBreaks(SphinxTransform):
 
     def apply(self) -> None:
         untouched = nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw
-        for text in list(self.document.findall(nodes.Text)):
-            if text and not isinstance(text.parent, untouched):
-                text.parent.replace(text, nodes.Text(self.tie(text)))
+        for parent in {text.parent: None for text in self.document.findall(nodes.Text)}:
+            for place, node in enumerate(parent.children):
+                if isinstance(node, nodes.Text) and node and not isinstance(parent, untouched):
+                    parent[place] = nodes.Text(self.tie(parent.children, place))
         for parent in {formula.parent: None for formula in self.document.findall(nodes.math)}:
             self.keep_together(parent)
 
-    def tie(self, text: nodes.Text) -> str:
-        siblings = text.parent.children
-        place = siblings.index(text)
-        words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, text)
+    def tie(self, siblings: list[nodes.Node], place: int) -> str:
+        words = re.sub(r"(?<=[)\]’”✓%])(?=[가-힣])", JOINER, siblings[place])
         words = re.sub(r"(?<=\d) (?=nat|%)", TIED, words)
-        if any("formula-link" in node.get("classes", ()) for node in siblings[place + 1 : place + 2]):
+        before, after = siblings[place - 1] if place else None, siblings[place + 1 : place + 2]
+        if any(isinstance(node, nodes.reference) and "formula-link" in node["classes"] for node in after):
             words = re.sub("식 $", f"식{TIED}", words)
-        particle = place and not isinstance(siblings[place - 1], nodes.math) and re.match("[가-힣]", words)
-        return JOINER + words if particle else words
+        inline = isinstance(before, nodes.Element) and not isinstance(before, nodes.math)
+        return JOINER + words if inline and re.match("[가-힣]", words) else words
 
     def keep_together(self, parent: nodes.Element) -> None:
         """A browser breaks lines on both sides of a formula, whatever stands there: a span forbids it."""
@@ -186,6 +187,8 @@ def _page_context(app: Sphinx, pagename: str, templatename: str, context: dict, 
     theme = app.config.html_theme_options
     source = Path(app.srcdir) / f"{pagename}.ipynb"
     page = f"{pagename}.html"
+    scripts = context["script_files"]  # Sphinx adds a page's own to this list later
+    scripts[:] = [script for script in scripts if Path(script.filename or "").stem not in UNUSED]
     context["frame"] = {
         **TEXTS[lang],
         "other": {**TEXTS[other], "lang": other, "url": f"../{other}/{page}"},
@@ -211,6 +214,12 @@ def _depart_hidden(self: HTMLTranslator, node: nodes.Element) -> None:
     self.body.append("</details>\n")
 
 
+#: The themes' scripts that no page loads: custom.css draws the icons, browsers tool tips, page.js hides the contents.
+UNUSED = "fontawesome", "bootstrap", "sphinx-book-theme"
+#: Where the theme's script starts to measure what may scroll: it would lay out the whole page, which page.js avoids.
+MEASURING = re.compile(r',"complete"===document\.readyState\?(\w)\(\):window\.addEventListener\("load",\1\)')
+
+
 def _configure(app: Sphinx, config) -> None:
     config.html_static_path = [*config.html_static_path, str(STATIC)]
     config.templates_path = [str(HERE / "templates"), *config.templates_path]
@@ -219,17 +228,22 @@ def _configure(app: Sphinx, config) -> None:
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
-    """Copy buttons speak the page's language; what no page loads is not published."""
+    """Copy buttons speak the page's language; what no page loads is not published; the theme measures no boxes."""
     if error is not None:
         return
     static = Path(app.outdir) / "_static"
+    script = static / "scripts" / "pydata-sphinx-theme.js"
+    text, found = MEASURING.subn("", script.read_text(encoding="utf-8"))
+    if not found:
+        raise ExtensionError(f"{script.name} measures boxes in a way that frame.py does not know")
+    script.write_text(text, encoding="utf-8", newline="\n")
     copy = TEXTS[app.config.language]["copy"]
     if copy:
         script = static / "copybutton.js"
         text = script.read_text(encoding="utf-8")
         text = text.replace("const messages = {", f"const messages = {{'{app.config.language}': {copy},")
         script.write_text(text, encoding="utf-8", newline="\n")
-    for pattern in ("**/*.map", "scripts/fontawesome.js*"):
+    for pattern in ("**/*.map", *(f"scripts/{name}.js*" for name in UNUSED)):
         for path in static.glob(pattern):
             path.unlink()
 

@@ -17,6 +17,13 @@ for (const link of document.querySelectorAll(".language-switch")) {
   });
 }
 
+// On a wide screen the button of the contents takes them away, where the theme would open them over the page.
+document.querySelector(".primary-toggle")?.addEventListener("click", (event) => {
+  if (!matchMedia("(min-width: 992px)").matches) return;
+  event.stopImmediatePropagation();
+  document.querySelector("#pst-primary-sidebar").classList.toggle("pst-sidebar-hidden");
+}, true);
+
 // What shares a live figure names the place where this site is served, unless the site knows its own.
 for (const field of document.querySelectorAll(".share-box :is(input, textarea)")) {
   field.defaultValue = field.defaultValue.replace("{here}/", new URL(".", location));
@@ -24,34 +31,52 @@ for (const field of document.querySelectorAll(".share-box :is(input, textarea)")
 }
 
 // What is wider than the column: an inline formula breaks its word or scrolls, all else scrolls; show that it does, and let
-// the keyboard reach it. Each is measured when it comes near.
-const BOXES = "div.math, .cell_output, div.highlight pre, .pst-scrollable-table-container";
+// the keyboard reach it. A part of the page is measured when it comes near, for that lays it out; until then the column is
+// compared with the width that a displayed formula knows, in em, and with the longest line of code; a table may be wider.
+const BOXES = "div.math, .cell_output, .cell_output > .output, div.highlight pre, .pst-scrollable-table-container";
 const near = new IntersectionObserver((seen) => fit(seen.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target)), { rootMargin: "100%" });
 
-function fit(elements) {
-  const those = (selector) => elements.filter((element) => element.matches(selector));
-  for (const element of elements) {
-    near.unobserve(element);
-    element.classList.remove("wide");
-  }
-  const column = (element) => element.parentElement.closest("p, li, td, figcaption, section").clientWidth;
-  const wide = those("span.math, .unbroken").filter((element) => element.getBoundingClientRect().width > column(element) + 1);
-  for (const element of wide) element.classList.add("wide");
-  const formulas = wide.filter((element) => element.matches(".math")).map((element) => element.firstChild);
-  const boxes = [...those(BOXES), ...formulas].filter((box) => box.scrollWidth > box.clientWidth + 1);
-  for (const box of boxes) {
-    box.tabIndex = 0;
-    box.onscroll = () => box.classList.toggle("scrolls", box.scrollLeft < box.scrollWidth - box.clientWidth - 4);
-    box.onscroll();
+function fit(parts) {
+  for (const part of parts) near.unobserve(part);
+  const those = (selector) => parts.flatMap((part) => [part, ...part.querySelectorAll(selector)]).filter((element) => element.matches(selector));
+  const words = those("span.math, .unbroken");
+  for (const word of words) word.classList.remove("wide");
+  const room = (word) => word.parentElement.closest("p, li, td, figcaption, section").clientWidth;
+  const wide = words.filter((word) => word.getBoundingClientRect().width > room(word) + 1);
+  for (const word of wide) word.classList.add("wide");
+  const formulas = wide.filter((word) => word.matches(".math")).map((word) => word.firstChild);
+  const hidden = (box) => box.scrollWidth - box.clientWidth - box.scrollLeft;
+  const boxes = [...those(BOXES), ...formulas].map((box) => [box, box.scrollWidth > box.clientWidth + 1, hidden(box) > 4]);
+  for (const [box, scrolls, more] of boxes) {
+    if (scrolls) box.tabIndex = 0;
+    else if (box !== document.activeElement) box.removeAttribute("tabindex");
+    box.classList.toggle("scrolls", more);
+    box.onscroll = () => box.classList.toggle("scrolls", hidden(box) > 4);
   }
 }
 
-function observe() {
+// Of a text's lines, in letters; Hangul is twice as wide.
+const longest = (text) => Math.max(...text.split("\n").map((line) => line.replace(/[^\0-ÿ]/g, "xx").length));
+
+let column = 0;
+function observe([{ target: article, contentRect: { width } }]) {
+  if (width === column) return; // only its height has changed
+  column = width;
   near.disconnect();
-  for (const element of document.querySelectorAll(`.bd-article :is(span.math, .unbroken, ${BOXES})`)) near.observe(element);
+  const proofs = document.getElementsByClassName("formula-proof");
+  for (const part of proofs.length ? proofs : (article.querySelector(":scope > section") ?? article).children) near.observe(part);
+  const size = parseFloat(getComputedStyle(article).fontSize);
+  const guesses = {
+    "div.math": (box) => 0.95 * box.firstChild.style.getPropertyValue("--width") + (box.matches(".formula > *") ? 6 : 0), // its number
+    "div.highlight pre": (box) => 1.2 + 0.46 * longest(box.textContent),
+    ".pst-scrollable-table-container": () => Infinity,
+  };
+  for (const [selector, guess] of Object.entries(guesses)) {
+    for (const box of article.querySelectorAll(selector)) if (size * guess(box) > column) box.tabIndex = 0;
+  }
 }
-observe();
-addEventListener("resize", observe);
+for (const article of document.querySelectorAll("article")) new ResizeObserver(observe).observe(article);
+document.addEventListener("toggle", ({ target }) => fit([target]), true);
 
 // A formula is a drawing: a double click selects it whole, a selection shows that it holds it, a copy has its TeX.
 const formulaAt = (node) => (node.closest ? node : node.parentElement)?.closest(".math");

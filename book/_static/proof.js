@@ -32,7 +32,7 @@
     if (!dialog.isConnected) document.querySelector("main").append(dialog);
     dialog.showModal();
     dialog.scrollTop = 0;
-    for (const code of body.querySelectorAll("pre")) code.tabIndex = code.scrollWidth > code.clientWidth ? 0 : -1;
+    fit([body]);
   });
 
   for (const details of document.querySelectorAll(".check-source")) {
@@ -40,6 +40,7 @@
       const box = Object.assign(document.createElement("div"), { innerHTML: await load(details.dataset) });
       box.querySelectorAll(".check-method, .check-error, :scope > p:last-child").forEach((part) => part.remove());
       details.replaceChildren(details.firstChild, ...box.childNodes);
+      fit([details]);
     }, { once: true });
   }
 
