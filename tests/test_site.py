@@ -180,7 +180,7 @@ def test_where_the_repository_is_published_the_button_leads_to_colab() -> None:
     url = "https://github.com/somebody/book"
     theme = {"repository_url": url, "repository_branch": "v1.2.3", "path_to_docs": "book"}
     config = SimpleNamespace(language="en", html_theme_options=theme, site_url="", html_title="A book")
-    context: dict = {}
+    context: dict = {"script_files": []}
     app = SimpleNamespace(config=config, srcdir=ROOT / "book" / "en")
     frame._page_context(app, "01-latent", "page.html", context, None)
     colab = "https://colab.research.google.com/github/somebody/book/blob/v1.2.3/book/en/01-latent.ipynb"
