@@ -142,7 +142,8 @@ def train_long(folder: Path) -> None:
         history = fit(make().double(), *data(), steps=10**6, checkpoint=folder / "run", checkpoint_every=20, **common)
     except ConnectionError as error:
         sys.exit(f"line: {error}")
-    print(f"line: interrupted {history.interrupted} at {len(history.losses['generator'])}", flush=True)
+    # in one write: two processes share the stream
+    print(f"line: interrupted {history.interrupted} at {len(history.losses['generator'])}\n", end="", flush=True)
     sys.exit()  # what returns waits for an agent that has ended
 
 
