@@ -33,10 +33,10 @@ test: environments  ## everything that CI checks
 	$(call part,tests: package and formulas and site,$(TESTS) tests)
 	$(call part,notebooks: Korean and English (with Colab's versions and another machine's arithmetic),$(MAKE) --no-print-directory --jobs=2 korean english)
 
+# Side by side, two processes each: whichever edition takes longer has both cores in the end.
 korean:
-	$(KOREAN)
+	$(KOREAN) $(CELLS)
 
-# Another arithmetic takes longer: two processes, each with a core of its own once the Korean edition is through.
 english:
 	$(ENGLISH) $(CELLS)
 
