@@ -307,8 +307,8 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> tuple[float, float]:
 
     def inside(points: Tensor, centres: Tensor) -> float:
         own, tables = _distances(centres, centres), _distances(points, centres)
-        radius = [table.kthvalue(k + 1, dim=1).values for table in own]
-        covered = [(table <= torch.cat(radius)).any(dim=1) for table in tables]
+        radius = torch.cat([table.kthvalue(k + 1).values for table in own])
+        covered = [(table <= radius).any(dim=1) for table in tables]
         return torch.cat(covered).double().mean().item()
 
     x, y = x.double(), y.double()

@@ -216,9 +216,9 @@ function playgroundTemplate(t, images) {
     .guide { margin: 0.5rem 0; padding: 0.5rem 0.8rem; border-left: 3px solid var(--blue); } .guide:empty { display: none; }
     .panels { display: grid; grid-template-columns: 1fr 1fr; gap: 0.9rem 0.8rem; }
     @container (min-width: 36rem) { .panels { grid-template-columns: 1fr 1fr 1fr; } }
-    @container (max-width: 30rem) { .panel[data-family="data"] { grid-column: 1 / -1; } }
     .panel { min-width: 0; }
     @container (max-width: 30rem) { /* the margin beside the pad is there to scroll by; in an experiment the results come first */
+      .panel[data-family="data"] { grid-column: 1 / -1; }
       #pad { width: calc(100% - 3.5rem); } #pad.locked { width: 100%; }
       .guided > .off { order: 1; } .guided > [data-family="data"] { order: 2; }
       .panel:not([data-family="data"]) .count { width: 100%; }
@@ -545,12 +545,11 @@ function buildPlayground(model, root, signal) {
       paint($("canvas", panel), picture);
       $(".step", panel).textContent = picture?.step ?? 0;
       if (!picture) {
-        if (panel.shown) {
-          $(".measures", panel).innerHTML = "";
-          curve($(".curve", panel), []);
-          for (const what of ["Step", "Measures", "Done"]) delete host.dataset[name + what];
-        }
+        if (!panel.shown) continue;
         delete panel.shown;
+        $(".measures", panel).innerHTML = "";
+        curve($(".curve", panel), []);
+        for (const what of ["Step", "Measures", "Done"]) delete host.dataset[name + what];
         continue;
       }
       if (panel.shown !== picture) {
