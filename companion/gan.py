@@ -237,7 +237,13 @@ class GAN(nn.Module):
     def objectives(self) -> list[Objective]:
         """What the two players minimise, for `training.fit`: first the discriminator, then the generator."""
         return [
-            Objective("discriminator", list(self.discriminator.parameters()), self.discriminator_loss, self.turns),
+            Objective(
+                "discriminator",
+                list(self.discriminator.parameters()),
+                self.discriminator_loss,
+                self.turns,
+                compilable=not self.penalty,
+            ),
             Objective("generator", list(self.generator.parameters()), self.generator_loss),
         ]
 

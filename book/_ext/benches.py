@@ -58,6 +58,7 @@ KOREAN = {
     "model, on cpu": "모델, CPU에서",
     "model, on cuda:0": "모델, GPU에서",
     "batch": "미니배치",
+    "s for 60,000 rows": "60,000행에 걸리는 초",
     "peak MiB": "가장 많이 쓴 MiB",
 }
 
