@@ -322,13 +322,14 @@ p(x) &= \int p(x, z)\,dz \\
      &= \int p(x \mid z)\, p(z)\,dz
 \end{aligned} \tag{1.1}
 $$"""
-WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
+SUM = " + ".join(f"x_{{{i}}}^2" for i in range(60))
+WIDE = f"$$ {SUM} = 1 \\tag{{1.2}} $$"
 TABLE = "| | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n\n"
 NUMBERS = "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n"
 SECOND = {
     "ko": "# 둘째 쪽\n\n식 (1.1)을 $\\text{한글}$과 그림 1.1과 본다. 오차가 10 nat다.\n\n"
     f"{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
-    "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9.\n\n{TABLE}{NUMBERS}",
+    "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9. Let ${SUM}$.\n\n{TABLE}{NUMBERS}",
 }
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
 LIST = {"ko": "# 공식", "en": "# Formulas"}
@@ -792,6 +793,20 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert page.locator("#eq-1-2 .formula-number").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_an_inline_formula_wider_than_the_column_scrolls(small_server: str, visit, script: bool) -> None:
+    page = visit(f"{small_server}/en/second.html", width=375, java_script_enabled=script)
+    formula = page.locator("article span.math")
+    if script:
+        page.wait_for_function("document.querySelector('article span.math').classList.contains('wide')")
+        assert formula.locator("mjx-container").evaluate("box => box.tabIndex === 0 && box.matches('.scrolls')")
+    end = formula.locator("mjx-mn").last
+    assert end.bounding_box()["x"] > 1000
+    end.scroll_into_view_if_needed()
+    assert end.bounding_box()["x"] < 375, "its end can be reached"
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 # What scrolls sideways, by more than axe overlooks, and neither takes the focus nor holds what does.

@@ -42,7 +42,8 @@ function fit(parts) {
   const words = those("span.math, .unbroken");
   for (const word of words) word.classList.remove("wide");
   const room = (word) => word.parentElement.closest("p, li, td, figcaption, section").clientWidth;
-  const wide = words.filter((word) => word.getBoundingClientRect().width > room(word) + 1);
+  const drawn = (word) => word.querySelector(":scope > mjx-container > mjx-math") ?? word; // the theme cuts what holds it
+  const wide = words.filter((word) => drawn(word).getBoundingClientRect().width > room(word) + 1);
   for (const word of wide) word.classList.add("wide");
   const formulas = wide.filter((word) => word.matches(".math")).map((word) => word.firstChild);
   const hidden = (box) => box.scrollWidth - box.clientWidth - box.scrollLeft;
