@@ -77,7 +77,7 @@ audit: $(VENV)/test book  ## Lighthouse and axe on every page, against book/budg
 heights: $(VENV)/test book  ## measure the live figures, so that pages keep their place free while they load
 	$(BIN)/python book/heights.py
 
-picture: $(VENV)/test book  ## draw the READMEs' picture of the site
+picture: $(VENV)/test book  ## draw the READMEs' picture of the site, and live figures as they are without JavaScript
 	$(BIN)/python book/picture.py
 
 pdf: $(VENV)/test book  ## each edition as one PDF, offered on its first page

@@ -1,7 +1,7 @@
-"""Draw the picture of the site in the READMEs from the built site: `make picture`.
+"""Draw from the built site its picture in the READMEs, and live figures at rest: `make picture`.
 
-Writes `book/_static/site.png`: the live decoder of chapter 3 in the Korean edition, and its formulas in the English one
-on a phone in the dark.
+Writes `book/_static/site.png`, the live decoder of chapter 3 in the Korean edition, and its formulas in the English one
+on a phone in the dark; and `book/_static/FIGURE-LANGUAGE.webp`, what a live figure's place shows without JavaScript.
 """
 
 from __future__ import annotations
@@ -11,14 +11,30 @@ from pathlib import Path
 
 from audit import DRAWN, SITE, find_browser, served
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 SIZE = (1200, 630)
 MARGIN = 15
 SCALE = 0.75
 #: Of each half its page, the place that is at the top, and its width in the picture.
 HALVES = (("ko/03-vae", ".widget", "light", 855), ("en/03-vae", "#eq-3-10", "dark", 300))
-TARGET = Path(__file__).resolve().parent / "_static" / "site.png"
+STATIC = Path(__file__).resolve().parent / "_static"
+TARGET = STATIC / "site.png"
+TRAINED = "playground"  # shown as somebody left it, which no script does
+
+
+def stills(root: str, browser: Browser) -> None:
+    """Write every live figure as its own page draws it first."""
+    page = browser.new_page(viewport={"width": 760, "height": 1000}, reduced_motion="reduce")
+    for path in sorted(SITE.glob("*/embed/*.html")):
+        if path.stem == TRAINED:
+            continue
+        page.goto(f"{root}/{path.relative_to(SITE).as_posix()}")
+        page.wait_for_function(DRAWN)
+        page.wait_for_timeout(1000)
+        shown = Image.open(io.BytesIO(page.locator(".widget").screenshot()))
+        shown.save(STATIC / f"{path.stem}-{path.parts[-3]}.webp", quality=80)
+        print(path.stem, path.parts[-3], shown.size, flush=True)
 
 
 def main() -> None:
@@ -27,6 +43,7 @@ def main() -> None:
     left = MARGIN
     with served(SITE) as root, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        stills(root, browser)
         for name, place, scheme, width in HALVES:
             size = {"width": round(width / SCALE), "height": round(height / SCALE)}
             page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=2)

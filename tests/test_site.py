@@ -221,6 +221,13 @@ def test_the_place_of_every_live_figure_is_kept_free(read, lang: str, name: str)
     assert [style.count("px") for style in styles] == [len(live.SCREENS)] * len(styles), "run `make heights`"
 
 
+@every_page
+def test_every_live_figure_is_a_picture_where_no_script_runs(read, lang: str, name: str) -> None:
+    page = read(f"{lang}/{name}.html")
+    stills = [given for given in page.images if given["src"].endswith(f"-{lang}.webp") and "class" not in given]
+    assert len(stills) == len(page.having("widget")), "run `make picture`"
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_formula_has_its_place_its_checks_and_its_entry(read, lang: str) -> None:
     index = read(f"{lang}/equations.html")
@@ -322,13 +329,15 @@ p(x) &= \int p(x, z)\,dz \\
      &= \int p(x \mid z)\, p(z)\,dz
 \end{aligned} \tag{1.1}
 $$"""
-WIDE = "$$ " + " + ".join(f"x_{{{i}}}^2" for i in range(60)) + " = 1 \\tag{1.2} $$"
+SUM = " + ".join(f"x_{{{i}}}^2" for i in range(60))
+WIDE = f"$$ {SUM} = 1 \\tag{{1.2}} $$"
 TABLE = "| | What it means | Where it stands |\n|---|---|---|\n| " + " | ".join(["inconceivably" * 2] * 3) + " |\n\n"
 NUMBERS = "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n"
 SECOND = {
     "ko": "# 둘째 쪽\n\n식 (1.1)을 $\\text{한글}$과 그림 1.1과 본다. 오차가 10 nat다.\n\n"
     f"{'보자 ($x_1 + x_2$)라고 $y$는. ' * 40}",
-    "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9.\n\n{TABLE}{NUMBERS}",
+    "en": f"# A second page\n\nBack to (1.1) and Figure 1.1 once more, not to Figure 1.9.\n\n"
+    f"Let ${SUM}$.\n\n{TABLE}{NUMBERS}",
 }
 INDEX = {"ko": "# 작은 책\n\n- [1장](01-a.ipynb)", "en": "# A small book\n\n- [Chapter 1](01-a.ipynb)"}
 LIST = {"ko": "# 공식", "en": "# Formulas"}
@@ -620,6 +629,8 @@ def test_without_javascript_everything_can_be_read(small_server: str, visit) -> 
     page.click(".language-switch")
     page.wait_for_url("**/en/01-a.html")
     assert page.locator(".widget-note").first.text_content() == "This figure moves when JavaScript is on."
+    title = page.locator(".callout-mistake > .admonition-title")
+    assert title.evaluate("title => getComputedStyle(title).color") == "rgb(168, 72, 31)"
 
 
 def test_formulas_show_from_a_file_and_speak_to_a_screen_reader(small_site: Path, visit) -> None:
@@ -725,6 +736,13 @@ def test_the_list_of_formulas_can_be_filtered_and_opens_sources(small_server: st
     assert page.faults == []
 
 
+def test_the_filter_stays_in_view_below_the_buttons(small_server: str, visit) -> None:
+    page = visit(f"{small_server}/en/equations.html", height=300)
+    page.evaluate("scrollTo(0, 500)")
+    filters, buttons = (page.locator(part).bounding_box() for part in (".formula-filter", ".bd-header-article"))
+    assert 0 <= filters["y"] - (buttons["y"] + buttons["height"]) < 10
+
+
 def test_the_colab_button_says_how_without_a_repository(small_server: str, visit) -> None:
     page = visit(f"{small_server}/en/01-a.html")
     page.click(".colab-button")
@@ -792,6 +810,20 @@ def test_a_wide_formula_scrolls_and_the_keyboard_reaches_it(small_server: str, v
     assert page.locator("#eq-1-2 .formula-number").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     assert wide.evaluate("element => element.scrollWidth") > 1000
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_an_inline_formula_wider_than_the_column_scrolls(small_server: str, visit, script: bool) -> None:
+    page = visit(f"{small_server}/en/second.html", width=375, java_script_enabled=script)
+    formula = page.locator("article span.math")
+    if script:
+        page.wait_for_function("document.querySelector('article span.math').classList.contains('wide')")
+        assert formula.locator("mjx-container").evaluate("box => box.tabIndex === 0 && box.matches('.scrolls')")
+    end = formula.locator("mjx-mn").last
+    assert end.bounding_box()["x"] > 1000
+    end.scroll_into_view_if_needed()
+    assert end.bounding_box()["x"] < 375, "its end can be reached"
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 # What scrolls sideways, by more than axe overlooks, and neither takes the focus nor holds what does.

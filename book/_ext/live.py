@@ -17,6 +17,8 @@ HEIGHTS = json.loads(Path(__file__).with_name("heights.json").read_text(encoding
 SCREENS = "narrow", "phone", "desk"
 FRAME = 150  # pixels that the title and the link take above and below a figure on its own page
 FOLDER = "embed"
+#: Live figures at rest (book/picture.py draws them), by name and language.
+STILLS = Path(__file__).parents[1] / "_static"
 #: What page.js replaces by the address of the page's folder where `site_url` does not say it.
 HERE = "{here}"
 
@@ -64,6 +66,8 @@ def _place(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         sizes = dict(zip(SCREENS, next(heights, ()), strict=False))
         style = "; ".join(f"--{name}: {height}px" for name, height in sizes.items())
         about = _alone(app, view, docname, taken)
+        still = f"{about['name']}-{lang}.webp"
+        about["still"] = still if (STILLS / still).exists() else ""
         about["height"] = sizes.get(SCREENS[-1], 0) + FRAME
         place = app.builder.templates.render("live.html", {**TEXTS[lang], **about, "style": style})
         view.parent.insert(view.parent.index(view) + 1, nodes.raw("", place, format="html"))

@@ -42,7 +42,9 @@ function fit(parts) {
   const words = those("span.math, .unbroken");
   for (const word of words) word.classList.remove("wide");
   const room = (word) => word.parentElement.closest("p, li, td, figcaption, section").clientWidth;
-  const wide = words.filter((word) => word.getBoundingClientRect().width > room(word) + 1);
+  const drawn = (word) => word.querySelector(":scope > mjx-container > mjx-math") ?? word; // the theme cuts what holds it
+  const hangs = (word) => (word.matches(".math") ? 1 : 8); // a stop may stand in the margin, but not alone in a line
+  const wide = words.filter((word) => drawn(word).getBoundingClientRect().width > room(word) + hangs(word));
   for (const word of wide) word.classList.add("wide");
   const formulas = wide.filter((word) => word.matches(".math")).map((word) => word.firstChild);
   const hidden = (box) => box.scrollWidth - box.clientWidth - box.scrollLeft;
@@ -67,7 +69,7 @@ function observe([{ target: article, contentRect: { width } }]) {
   for (const part of proofs.length ? proofs : (article.querySelector(":scope > section") ?? article).children) near.observe(part);
   const size = parseFloat(getComputedStyle(article).fontSize);
   const guesses = {
-    "div.math": (box) => 0.95 * box.firstChild.style.getPropertyValue("--width") + (box.matches(".formula > *") ? 6 : 0), // its number
+    "div.math": (box) => 0.92 * box.firstChild.style.getPropertyValue("--width") + (box.matches(".formula > *") ? 6 : 0), // its number
     "div.highlight pre": (box) => 1.2 + 0.46 * longest(box.textContent),
     ".pst-scrollable-table-container": () => Infinity,
   };
