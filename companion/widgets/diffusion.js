@@ -12,6 +12,7 @@ const TIMES = Array.from({ length: 51 }, (_, i) => (50 - i) / 50); // at which t
 const TAILS = [0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12]; // how long ago
 const SECONDS = 5; // a play from end to end
 const SPACING = 25; // pixels between arrows
+const SLICE = 8; // milliseconds in a frame for the samples' way: on a slow phone all of it would stop the page for a second
 
 const DIFFUSION_WORDS = {
   en: {
@@ -154,8 +155,23 @@ function buildDiffusion(model, root, signal) {
   const put = (selector, attributes) => Object.entries(attributes).forEach(([name, value]) => $(selector).setAttribute(name, value));
   const mix = (a, { alpha, sigma }, b) => a.map((value, i) => alpha * value + sigma * b[i]);
 
-  let back; // the samples' way from t = 1 to 0, once somebody wants to see it
-  const samples = (now) => between(TIMES, (back ??= flow(predict, schedule, mix(x_0, schedule(1), eps), TIMES)), now);
+  const back = [mix(x_0, schedule(1), eps)]; // the samples' way from t = 1, as far as somebody wanted to see it
+  const reached = (now) => {
+    const stop = performance.now() + SLICE;
+    const time = () => TIMES[back.length - 1];
+    while (time() > now) {
+      back.push(flow(predict, schedule, back.at(-1), [time(), TIMES[back.length]])[1]);
+      if (performance.now() > stop) break;
+    }
+    return time() <= now;
+  };
+  let next = 0; // the frame that goes on with it
+  const goOn = () => {
+    next ||= requestAnimationFrame(() => {
+      next = 0;
+      if (!signal.aborted) draw(shown);
+    });
+  };
   let lead; // the way of the reader's point, in the order of the times
   const way = () => {
     const [point, since] = [model.get("point"), model.get("since")];
@@ -252,8 +268,11 @@ function buildDiffusion(model, root, signal) {
       const vectors = data.map((value, i) => (field === "score" ? -noise[i] : -(dAlpha * value + dSigma * noise[i])));
       put(".arrows", { d: arrows(box.places, vectors) });
     });
-    once("points", [now, direction].join(), () => {
-      const [points, ...tails] = direction === "forward" ? [mix(x_0, share, eps)] : TAILS.map((ago) => samples(Math.min(now + ago, 1)));
+    const ready = direction === "forward" || reached(now);
+    host.setAttribute("aria-busy", !ready);
+    if (!ready) goOn();
+    else once("points", [now, direction].join(), () => {
+      const [points, ...tails] = direction === "forward" ? [mix(x_0, share, eps)] : TAILS.map((ago) => between(TIMES, back, Math.min(now + ago, 1)));
       put(".points", { d: discs(box, points, 2.6) });
       put(".tails", { d: tails.length ? Array.from({ length: points.length / 2 }, (_, i) => line([points, ...tails].map((all) => [box.X(all[2 * i]), box.Y(all[2 * i + 1])]))).join("") : "" });
     });
