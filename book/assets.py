@@ -18,13 +18,15 @@ STYLESHEET = re.compile(r'\s*<link (?=[^>]*rel="stylesheet")[^>]*?href="([^"?]+)
 STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-state\+json">(.*?)</script>', re.DOTALL)
 CELL = re.compile(r"<td[ >].*?</td>", re.DOTALL)
 SENTENCE = 45  # letters in a row of a table that a phone is too narrow for
+FOLDED = re.compile(r"<(details|script|noscript|textarea|mjx-container)\b.*?</\1>", re.DOTALL)
+PHONE = 380  # pixels of its column
 ICON_FONT = "Font Awesome"  # custom.css draws the icons
 
 
 def lighten(site: Path) -> None:
     """Rewrite the pages below `site`/language, and put what they share into `site`/assets."""
     paths = sorted(site.glob("*/*.html"))
-    pages = {path: _apart(_named(_sized(path.read_text(encoding="utf-8"), path.parent)), path) for path in paths}
+    pages = {path: _apart(_named(_tall(_sized(path.read_text(encoding="utf-8"), path.parent))), path) for path in paths}
     scripts = (path.read_text(encoding="utf-8") for path in site.rglob("*.js"))
     words = {word for text in chain(pages.values(), scripts) for word in re.findall(r"[\w-]+", text)}
     (site / FOLDER).mkdir()
@@ -132,6 +134,33 @@ def _sized(page: str, folder: Path) -> str:
         return f'{match[0]} width="{width}" height="{height}"{lazy}'
 
     return re.sub(r'<img\b[^>]*? src="(_images/[^"]+\.(?:png|svg))"', size, page)
+
+
+def _tall(page: str) -> str:
+    """Sections know about how high they are on a phone: custom.css keeps that place until they come near."""
+    depth, begin, found = 0, 0, []
+    for tag in re.finditer(r"<(/?)section\b", page):
+        depth += -1 if tag[1] else 1
+        if depth == 2 and not tag[1]:
+            begin = tag.end()
+        elif depth == 1 and tag[1]:
+            found.append((begin, tag.start()))
+    for begin, end in reversed(found):
+        page = f'{page[:begin]} style="--tall: {_height(page[begin:end])}px"{page[begin:]}'
+    return page
+
+
+def _height(section: str) -> int:
+    """Rather too much, for what does not fit its place would lie upon the next section: fitted to six pages."""
+    shown = FOLDED.sub("", section)
+    letters = re.sub(r"<[^>]*>|\s+", "", shown)
+    text = len(letters) + len(re.findall("[가-힣]", letters)) + 6 * shown.count('<span class="math')
+    pictures = (
+        int(height) * min(1, PHONE / int(width)) for width, height in re.findall(r'width="(\d+)" height="(\d+)"', shown)
+    )
+    live = map(int, re.findall(r"--phone: (\d+)px", shown))
+    lines = 13 * shown.count("\n") + 110 * shown.count('<div class="math')
+    return round(1.1 * text + lines + sum(pictures) + sum(live))
 
 
 def _named(page: str) -> str:

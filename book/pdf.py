@@ -54,6 +54,7 @@ TEXTS = {
     },
 }
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
+STANDS = "document.querySelector('.widget > [aria-busy=true]') === null"
 
 
 @functools.cache
@@ -74,6 +75,7 @@ def pictures(browser: Browser, address: str, names: list[str]) -> dict[str, str]
         page.goto(f"{address}/embed/{name}.html")
         page.wait_for_function(DRAWN)
         page.evaluate(FRAMES)
+        page.wait_for_function(STANDS)
         picture = page.locator(".widget").screenshot()
         found[name] = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     page.close()

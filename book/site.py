@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -107,12 +108,14 @@ def build(root: Path = ROOT, target: Path | None = None) -> Path:
                 raise SiteError(f"the edition book/{lang} does not build:\n{said[lang]}")
             (Path(folder) / lang / "html").rename(site / lang)
             print(f"  {lang}: {len(pages(lang, root))} pages", flush=True)
-        try:
-            typeset(site, root / "_build" / "formulas.json")
-        except FormulaError as error:
-            raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
-        lighten(site)
-        _build_wheel(root, site)
+        with ThreadPoolExecutor() as pool:  # a process of its own builds the wheel meanwhile
+            wheel = pool.submit(_build_wheel, root, site)
+            try:
+                typeset(site, root / "_build" / "formulas.json")
+            except FormulaError as error:
+                raise SiteError(f"these formulas cannot be typeset:\n{error}") from None
+            lighten(site)
+            wheel.result()
         _write_root(site, root)
         shutil.rmtree(target, ignore_errors=True)
         site.rename(target)

@@ -187,6 +187,7 @@ SHOW = """async ({state, buffers}) => {
   Object.assign(window, {model, module, saved, stop, listeners});
 }"""
 FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
+STANDS = "() => !document.querySelector('#el > [aria-busy=true]')"
 
 
 class Stage:
@@ -201,6 +202,7 @@ class Stage:
 
     def settle(self) -> None:
         self.page.evaluate(FRAMES)
+        self.page.wait_for_function(STANDS)
 
     def find(self, selector: str):
         return self.page.locator(f"#el {selector}")

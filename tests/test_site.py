@@ -851,6 +851,21 @@ def test_no_script_lays_out_what_is_far_below(small_site: Path, small_server: st
     assert page.locator("pre[tabindex='-1']").count() == 0
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("name", ["ko/03-vae", "en/05-diffusion"])
+def test_a_section_far_below_lies_within_the_place_that_is_kept_for_it(
+    server: str, visit, name: str, width: int
+) -> None:
+    """Else its last links and those of the next section would lie upon each other."""
+    page = visit(f"{server}/{name}.html", width)
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article > section > section")].map((section) =>
+          section.lastElementChild.getBoundingClientRect().bottom - section.getBoundingClientRect().bottom)"""
+    )
+    assert len(beyond) > 7
+    assert max(beyond) <= 0
+
+
 def test_the_text_does_not_wait_for_what_drives_the_figures(small_site: Path) -> None:
     for lang in LANGUAGES:
         text = (small_site / lang / "01-a.html").read_text()

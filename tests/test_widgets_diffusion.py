@@ -303,6 +303,27 @@ def test_the_samples_are_those_of_heun(stage, schedule: str, predict: str) -> No
 
 
 @one_tab
+def test_the_samples_way_is_found_in_pieces(stage) -> None:
+    """A step a frame where a step takes long: the page answers in between, and the points move when all is there."""
+    widget = widget_of(t=0.9, direction="forward")
+    show = stage(widget)
+    frames = show.page.evaluate(
+        f"""async () => {{
+          let clock = 0, frames = 0;
+          performance.now = () => (clock += 100);
+          const points = {ROOT}.querySelector(".points"), before = points.getAttribute("d");
+          model.set("direction", "reverse");
+          for (; points.getAttribute("d") === before; frames++) await new Promise(requestAnimationFrame);
+          return frames;
+        }}"""
+    )
+    assert 5 <= frames <= 7  # so many steps lead from t = 1 to 0.9
+    x_0, eps = noised(widget)
+    trajectory = list(Heun(50).trajectory(stored(widget), plane().q_sample(x_0, 1.0, eps)))
+    torch.testing.assert_close(drawn(show, ".points"), to_pixels(show)(trajectory[5].x_t), rtol=0, atol=0.03)
+
+
+@one_tab
 def test_a_flow_agrees_with_heun_to_the_last_digits(stage) -> None:
     widget = widget_of()
     model = stored(widget)

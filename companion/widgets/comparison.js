@@ -94,8 +94,10 @@ function buildSamples(model, root, signal) {
     });
   }
   $("#index").addEventListener("input", (event) => save(model, { index: event.target.value - 1 }), { signal });
+  const [wide, high] = [size + 2, size + 4]; // of an image with its margin and its bar
   names.forEach((name, i) => {
     $(`#family${i} .name`).textContent = name;
+    Object.assign($(`#family${i} .sheet canvas`), { width: columns * wide, height: (count / columns) * high });
     $(`#family${i} .sheet`).addEventListener("click", (event) => {
       const { left, top, width, height } = $(`#family${i} .sheet`).getBoundingClientRect();
       const [column, line] = [((event.clientX - left) / width) * columns, ((event.clientY - top) / height) * (count / columns)];
@@ -105,9 +107,8 @@ function buildSamples(model, root, signal) {
 
   /** All images of a row, pale if not legible, with a bar below each legible one. */
   function sheet(canvas, i, order, ink, [seen, held]) {
-    const [wide, high] = [size + 2, size + 4];
-    Object.assign(canvas, { width: columns * wide, height: (count / columns) * high });
     const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
     const tile = Object.assign(document.createElement("canvas"), { width: size, height: size });
     order.forEach((place, at) => {
       const [x, y] = [(at % columns) * wide + 1, Math.floor(at / columns) * high + 1];
@@ -121,7 +122,9 @@ function buildSamples(model, root, signal) {
     });
   }
 
-  return (host) => {
+  const sheets = []; // what each of them shows
+  const draw = (host) => {
+    if (signal.aborted || !host.isConnected) return;
     const [index, order] = [model.get("index"), model.get("order")];
     const style = getComputedStyle(host);
     const ink = style.color.match(/[\d.]+/g).map(Number);
@@ -131,7 +134,6 @@ function buildSamples(model, root, signal) {
       const family = $(`#family${i}`);
       const legible = row.filter(([, far]) => far < 1).length;
       const [syllable, far, out] = row[all[index]];
-      sheet(family.querySelector(".sheet canvas"), i, all, ink, colours);
       family.querySelector(".sheet canvas").setAttribute("aria-label", t.sheet(names[i], legible, count));
       family.querySelector(".count").textContent = `${legible} / ${count}`;
       Object.assign(family.querySelector(".mark").style, {
@@ -156,7 +158,15 @@ function buildSamples(model, root, signal) {
     $("#index").setAttribute("aria-valuetext", names.map((name, i) => `${name} ${rows[i][picked[i]][0]}`).join(", "));
     $("#index-number").textContent = index + 1;
     Object.assign(host.dataset, { index, order, picked: picked.join() });
+    const task = [order, ...ink].join();
+    const next = rows.findIndex((_, i) => sheets[i] !== task);
+    host.setAttribute("aria-busy", next >= 0);
+    if (next < 0) return;
+    sheets[next] = task; // one a frame: all at once would stop a phone for a quarter of a second
+    sheet($(`#family${next} .sheet canvas`), next, sorted(rows[next], order), ink, colours);
+    requestAnimationFrame(() => draw(host));
   };
+  return draw;
 }
 
 export default {

@@ -12,6 +12,7 @@ const TIMES = Array.from({ length: 51 }, (_, i) => (50 - i) / 50); // at which t
 const TAILS = [0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12]; // how long ago
 const SECONDS = 5; // a play from end to end
 const SPACING = 25; // pixels between arrows
+const SLICE = 8; // milliseconds of a frame after which the rest of the first picture waits for the next one
 
 const DIFFUSION_WORDS = {
   en: {
@@ -154,8 +155,15 @@ function buildDiffusion(model, root, signal) {
   const put = (selector, attributes) => Object.entries(attributes).forEach(([name, value]) => $(selector).setAttribute(name, value));
   const mix = (a, { alpha, sigma }, b) => a.map((value, i) => alpha * value + sigma * b[i]);
 
-  let back; // the samples' way from t = 1 to 0, once somebody wants to see it
-  const samples = (now) => between(TIMES, (back ??= flow(predict, schedule, mix(x_0, schedule(1), eps), TIMES)), now);
+  const back = [mix(x_0, schedule(1), eps)]; // the samples' way from t = 1, as far as somebody wanted to see it
+  const reached = (now, stop) => {
+    const time = () => TIMES[back.length - 1];
+    while (time() > now) {
+      back.push(flow(predict, schedule, back.at(-1), [time(), TIMES[back.length]])[1]);
+      if (performance.now() > stop) break;
+    }
+    return time() <= now;
+  };
   let lead; // the way of the reader's point, in the order of the times
   const way = () => {
     const [point, since] = [model.get("point"), model.get("since")];
@@ -227,14 +235,28 @@ function buildDiffusion(model, root, signal) {
   frame.addEventListener("click", (event) => moveTo(at(event)), { signal }); // a finger scrolls here, but a tap counts
 
   let drawn = {};
-  const once = (name, task, work) => {
-    if (drawn[name] === task) return;
-    drawn[name] = task;
-    work();
+  let next = 0; // the frame that goes on
+  const goOn = () => {
+    shown.setAttribute("aria-busy", "true");
+    next ||= requestAnimationFrame(() => {
+      next = 0;
+      if (!signal.aborted && shown.isConnected) draw(shown);
+    });
   };
 
   const draw = (host) => {
     shown = host;
+    const stop = performance.now() + SLICE;
+    let ready = true;
+    const once = (name, task, work) => {
+      if (drawn[name] === task) return;
+      if (!(name in drawn) && performance.now() > stop) {
+        ready = false;
+        return;
+      }
+      drawn[name] = task;
+      work();
+    };
     const [now, direction, field] = ["t", "direction", "field"].map((name) => model.get(name));
     const width = $(".picture").clientWidth;
     if (box?.width !== width) {
@@ -243,21 +265,10 @@ function buildDiffusion(model, root, signal) {
       put(".picture svg", { height: box.height });
       put(".frame", { width, height: box.height });
       put(".data", { d: discs(box, x_0, 1.8) });
+      if (performance.now() > stop) return goOn();
     }
     const late = Math.max(now, EARLIEST);
     const share = schedule(now);
-    once("arrows", [now, field].join(), () => {
-      const [data, noise] = predict(box.grid, late);
-      const { dAlpha, dSigma } = schedule(late);
-      const vectors = data.map((value, i) => (field === "score" ? -noise[i] : -(dAlpha * value + dSigma * noise[i])));
-      put(".arrows", { d: arrows(box.places, vectors) });
-    });
-    once("points", [now, direction].join(), () => {
-      const [points, ...tails] = direction === "forward" ? [mix(x_0, share, eps)] : TAILS.map((ago) => samples(Math.min(now + ago, 1)));
-      put(".points", { d: discs(box, points, 2.6) });
-      put(".tails", { d: tails.length ? Array.from({ length: points.length / 2 }, (_, i) => line([points, ...tails].map((all) => [box.X(all[2 * i]), box.Y(all[2 * i + 1])]))).join("") : "" });
-    });
-
     const lead = way();
     const x = here();
     const end = lead.path.at(-1);
@@ -279,6 +290,19 @@ function buildDiffusion(model, root, signal) {
       "aria-valuetext": `x_t = ${pair(x)}, x_0 = ${pair(end)}`,
     });
     for (const [name, value] of [["xt", x], ["guess", guess], ["x0", end]]) $(`#${name}`).textContent = pair(value);
+
+    once("arrows", [now, field].join(), () => {
+      const [data, noise] = predict(box.grid, late);
+      const { dAlpha, dSigma } = schedule(late);
+      const vectors = data.map((value, i) => (field === "score" ? -noise[i] : -(dAlpha * value + dSigma * noise[i])));
+      put(".arrows", { d: arrows(box.places, vectors) });
+    });
+    if (direction === "reverse") ready &&= reached(now, stop);
+    if (ready) once("points", [now, direction].join(), () => {
+      const [points, ...tails] = direction === "forward" ? [mix(x_0, share, eps)] : TAILS.map((ago) => between(TIMES, back, Math.min(now + ago, 1)));
+      put(".points", { d: discs(box, points, 2.6) });
+      put(".tails", { d: tails.length ? Array.from({ length: points.length / 2 }, (_, i) => line([points, ...tails].map((all) => [box.X(all[2 * i]), box.Y(all[2 * i + 1])]))).join("") : "" });
+    });
 
     if (images) {
       const reverse = direction === "reverse";
@@ -312,6 +336,8 @@ function buildDiffusion(model, root, signal) {
       t: now, direction, field, alpha: share.alpha, sigma: share.sigma, snr: (share.alpha / share.sigma) ** 2,
       point: x, guess, end, origin: lead.path[0], playing: playing !== null,
     });
+    if (ready) host.setAttribute("aria-busy", "false");
+    else goOn();
   };
   return draw;
 }
