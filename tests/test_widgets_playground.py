@@ -521,6 +521,18 @@ def test_pictures_keep_up_while_all_families_train(stage, widget) -> None:
 
 
 @one_tab
+@pytest.mark.parametrize(
+    ("lang", "counts"), [("ko", ["0 걸음", "1 걸음", "2 걸음"]), ("en", ["0 steps", "1 step", "2 steps"])]
+)
+def test_steps_are_counted(stage, lang: str, counts: list[str]) -> None:
+    shown = ready(stage, Playground(lang=lang))
+    for k, count in enumerate(counts):
+        steps(shown, "gan", k)
+        assert shown.find('[data-family="gan"] .count').text_content() == count
+        shown.find("#one").click()
+
+
+@one_tab
 def test_the_same_seed_trains_the_same(stage, widget) -> None:
     seen = []
     shown = ready(stage, widget)

@@ -7,7 +7,7 @@ const PLAYGROUND_WORDS = {
     sets: { ring: "고리", grid: "격자", moons: "초승달 둘", checkerboard: "바둑판", groups: "먼 두 무리", point: "점 하나" },
     train: "학습", pause: "멈춤", step: "한 걸음", restart: "처음부터", speed: "빠르기", seed: "시드", share: "링크 복사",
     speeds: ["가장 빨리", "초당 20걸음", "초당 2걸음"],
-    draw: "그리기", erase: "지우기", clear: "모두 지우기", steps: "걸음", loss: "손실", points: "개",
+    draw: "그리기", erase: "지우기", clear: "모두 지우기", steps: (count) => `${count} 걸음`, loss: "손실", points: "개",
     logProb: "log p(x)", bound: "log p(x) ≥", modes: "봉우리", covered: "덮은 점", near: "가까운 표본", distance: "평균 거리",
     settings: "설정", components: "성분", momentum: "관성 β₁", penalty: "벌점", predict: "예측", sampler: "뽑는 법", drawSteps: "뽑는 걸음", time: "시각 t",
     penalties: { none: "없음", real: "R₁", fake: "R₂", both: "R₁ + R₂", between: "기울기 1" },
@@ -32,7 +32,7 @@ const PLAYGROUND_WORDS = {
     sets: { ring: "ring", grid: "grid", moons: "two moons", checkerboard: "checkerboard", groups: "two far groups", point: "one point" },
     train: "Train", pause: "Pause", step: "One step", restart: "Start again", speed: "Speed", seed: "Seed", share: "Copy link",
     speeds: ["as fast as it goes", "20 steps a second", "2 steps a second"],
-    draw: "Draw", erase: "Erase", clear: "Clear", steps: "steps", loss: "Loss", points: "points",
+    draw: "Draw", erase: "Erase", clear: "Clear", steps: (count) => `${count} step${count === 1 ? "" : "s"}`, loss: "Loss", points: "points",
     logProb: "log p(x)", bound: "log p(x) ≥", modes: "modes", covered: "points covered", near: "samples near data", distance: "mean distance",
     settings: "Settings", components: "components", momentum: "momentum β₁", penalty: "penalty", predict: "predicts", sampler: "sampler", drawSteps: "sampling steps", time: "time t",
     penalties: { none: "none", real: "R₁", fake: "R₂", both: "R₁ + R₂", between: "slope 1" },
@@ -195,7 +195,7 @@ function playgroundTemplate(t, images) {
   const setting = (name) => select(name, labels[name], CHOICES[name].map((value) => option(value, nameOf(name, value), DEFAULTS[name])).join(""));
   const panel = (name) => `
     <section class="panel" data-family="${name}">
-      <div class="head"><label><input type="checkbox" checked> <b>${t[name]}</b></label><span class="count"><span class="number step">0</span> ${t.steps}</span></div>
+      <div class="head"><label><input type="checkbox" checked> <b>${t[name]}</b></label><span class="count number">${t.steps(0)}</span></div>
       <canvas class="plot" role="img"></canvas>
       <div class="measures"></div>
       <svg class="curve" aria-hidden="true"><path class="axis"/><path class="d"/><path class="g"/></svg>
@@ -501,7 +501,7 @@ function buildPlayground(model, root, signal) {
     else if (!data.modes) found.push([t.covered, percent(covered)]);
     return [...found, [t.near, percent(near)]];
   };
-  const words = (name) => `${t[name]}: ${[`${pictures[name].step} ${t.steps}`, ...measures(name).map((pair) => pair.join(" "))].join(", ")}`;
+  const words = (name) => `${t[name]}: ${[t.steps(pictures[name].step), ...measures(name).map((pair) => pair.join(" "))].join(", ")}`;
 
   const dots = (context, points, size, scale) => {
     for (const [x, y] of points) context.fillRect((x + VIEW) * scale - size / 2, (VIEW - y) * scale - size / 2, size, size);
@@ -543,7 +543,7 @@ function buildPlayground(model, root, signal) {
       const picture = pictures[name];
       if (!taken(name)) continue;
       paint($("canvas", panel), picture);
-      $(".step", panel).textContent = picture?.step ?? 0;
+      $(".count", panel).textContent = t.steps(picture?.step ?? 0);
       if (!picture) {
         if (!panel.shown) continue;
         delete panel.shown;
