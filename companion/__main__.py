@@ -10,6 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from companion import checkpoint, compare, files
 from companion.parallel import join
@@ -46,20 +47,23 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 
 def train(given: Namespace) -> int:
-    rows, _ = files.rows_of(given.data)
+    rows, kept = files.rows_of(given.data)
     shape, pixels = rows.shape[1:], rows.ndim == 4
     d = shape.numel()
-    if given.family != "ppca" and rows.isnan().any():
+    if given.family == "ppca" and d < 2:
+        raise ValueError(f"{given.data} has 1 column: ppca needs at least 2, and fewer entries of z than columns")
+    if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
         raise ValueError(
             f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
         )
     shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
     if not pixels:
-        shift = rows.nanmean(0)
-        scale = (rows - shift).square().nanmean(0).sqrt()
-        useless = [str(i) for i in (~(scale > 0)).nonzero().flatten().tolist()]
+        varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
+        useless = [str(i) for i in (~varies).nonzero().flatten().tolist()]
         if useless:
             raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
+        shift = rows.double().nanmean(0)
+        scale = (rows - shift).square().nanmean(0).sqrt()
         shift, scale = shift.tolist(), scale.tolist()
     divisible = pixels and not any(side % 4 for side in shape[1:])
     network = given.network or ("conv" if divisible and d > 1024 else "mlp")

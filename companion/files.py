@@ -81,36 +81,52 @@ def read(path: Path | str) -> Tensor:
     try:
         loaded = np.load(path)
         if isinstance(loaded, np.ndarray):
-            return _tidy(path, loaded)
+            return _tidy(loaded)
         with loaded:
             name = "x" if "x" in loaded else ", ".join(loaded)
             if name not in loaded:
                 raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
-            return _tidy(path, loaded[name])
+            return _tidy(loaded[name])
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        pickled = "allow_pickle" in str(error)
+        reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
+        raise ValueError(f"{path} cannot be read: {reason}") from error
 
 
-def _tidy(path: Path, x: np.ndarray) -> Tensor:
+def _tidy(x: np.ndarray) -> Tensor:
     """The array as a table or as images."""
+    given = x.shape
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[1] not in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     if x.dtype.kind not in "buif" or x.ndim not in (2, 4) or (x.ndim == 4 and x.shape[1] not in (1, 3)) or not x.size:
         raise ValueError(
-            f"an array of {x.dtype} and shape {x.shape}: numbers of shape (n, d), or images (n, height, width) or "
+            f"an array of {x.dtype} and shape {given}: numbers of shape (n, d), or images (n, height, width) or "
             "(n, height, width, 3), are needed"
         )
-    values = torch.from_numpy(x.astype(np.float32))
+    with np.errstate(over="ignore"):
+        values = torch.from_numpy(x.astype(np.float32))
     if x.ndim == 2:
-        return values
+        return _finite(values)
+    if values.isnan().any():
+        raise ValueError("images with missing entries (NaN): fill them in, or leave out those images")
     values = values / 255 if x.dtype == np.uint8 else values
     if not 0 <= values.min() <= values.max() <= 1:
         raise ValueError(
             f"images from {values.min():g} to {values.max():g}: make them uint8, or scale them to between 0 and 1"
         )
     return values
+
+
+def _finite(table: Tensor) -> Tensor:
+    """The table itself, unless an entry is infinite, or too large for float32."""
+    if table.isinf().any():
+        row, column = table.isinf().nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row}, column {column}, counted from 0, is infinite or above 3e38: correct it, or mark it as missing"
+        )
+    return table
 
 
 def _read_table(path: Path) -> Tensor:
@@ -122,14 +138,21 @@ def _read_table(path: Path) -> Tensor:
             rows.append([math.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells])
         except ValueError as error:
             if rows or (number, cells) != lines[0]:
-                raise ValueError(f"{path}, line {number}: {error}; leave an entry empty if it is missing") from error
+                raise ValueError(
+                    f"{path}, line {number}: {error}; remove columns of text, leave missing entries empty, put commas "
+                    "between entries and points in numbers"
+                ) from error
         if len(cells) != len(lines[0][1]):
             raise ValueError(
-                f"{path}, line {number}: {len(cells)} entries, where line {lines[0][0]} has {len(lines[0][1])}"
+                f"{path}, line {number}: {len(cells)} entries, where line {lines[0][0]} has {len(lines[0][1])}; "
+                "give all lines as many, with points, not commas, in numbers"
             )
     if not rows:
         raise ValueError(f"{path} holds no rows of numbers")
-    return torch.tensor(rows)
+    try:
+        return _finite(torch.tensor(rows))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _read_images(folder: Path) -> Tensor:
@@ -137,11 +160,19 @@ def _read_images(folder: Path) -> Tensor:
 
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
     if not paths:
-        raise ValueError(f"{folder} holds no images: {', '.join(IMAGES)}")
+        raise ValueError(
+            f"{folder} holds no images ({', '.join(IMAGES)}): name the folder that holds them; those inside it are not "
+            "looked into"
+        )
     images, grey = [], True
     for path in paths:
         try:
             with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):  # Pillow would clip them to white
+                    raise ValueError(
+                        f"{path} has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled "
+                        "to between 0 and 1"
+                    )
                 grey = grey and image.mode in ("1", "L", "LA")
                 images.append(image.convert("RGBA"))
         except OSError as error:
@@ -151,4 +182,4 @@ def _read_images(folder: Path) -> Tensor:
             raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
     white = Image.new("RGBA", images[0].size, "white")
     flat = (Image.alpha_composite(white, image).convert("L" if grey else "RGB") for image in images)
-    return _tidy(folder, np.stack([np.asarray(image) for image in flat]))
+    return _tidy(np.stack([np.asarray(image) for image in flat]))

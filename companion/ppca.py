@@ -237,11 +237,12 @@ class PPCA(nn.Module):
 
         Raises:
             TypeError: if x is no tensor of float32 or float64, or latent_dim no int.
-            ValueError: if x is empty or no matrix, has infinite entries, or a row or column that is all NaN; if
-                latent_dim is out of range; if method is unknown, or "eigen" with missing entries.
+            ValueError: if x is no matrix of at least two rows, has infinite entries, or a row or column that is all
+                NaN; if latent_dim is out of range; if method is unknown, or "eigen" with missing entries.
         """
         check_tensor("x", x)
         _check_latent_dim(latent_dim, x.shape[1])
+        _check_rows("x", len(x))
         max_iter = check_int("max_iter", max_iter)
         if method not in (None, "eigen", "em"):
             raise ValueError(f"method must be 'eigen' or 'em', not {method!r}")
@@ -291,6 +292,7 @@ class PPCA(nn.Module):
             raise ValueError("batches is empty: give at least one batch")
         if group.size > 1:
             group.total(moments.total)
+        _check_rows("batches", int(moments.total[0, 0]))
         mu, S = moments.mean, moments.covariance
         W, sigma2 = closed_form(S, latent_dim, len(mu))
         return cls._build(first, W, mu, sigma2, _floor(S.trace() / len(mu), mu, first.dtype), [], 0)
@@ -337,6 +339,11 @@ class PPCA(nn.Module):
 
     def extra_repr(self) -> str:
         return f"d={len(self.mu)}, d_z={self.latent_dim}, sigma2={self.sigma2.item():.4g}"
+
+
+def _check_rows(name: str, n: int) -> None:
+    if n < 2:
+        raise ValueError(f"{name} holds {n} row: a variance needs at least 2, give more rows")
 
 
 def _warn(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -133,8 +134,11 @@ class Run:
         else:
             drawn = shown = self.draw(model, MEASURED)
             rows = [part[~part.flatten(1).isnan().any(1)] for part in (drawn, seen, x)]  # the complete ones
+            alike = torch.pdist(rows[2].flatten(1)).median() == 0  # then mmd has no scale
+            if alike:
+                warnings.warn("most rows kept back are the same: metrics.json has no mmd", stacklevel=2)
             for key, distance in (("mmd", metrics.mmd), ("frechet", metrics.frechet_distance)):
-                if min(map(len, rows)) > 1 and (key == "mmd" or self.shape.numel() <= 2048):
+                if min(map(len, rows)) > 1 and (not alike if key == "mmd" else self.shape.numel() <= 2048):
                     record[key] = {"samples": distance(rows[0], rows[2]), "training rows": distance(rows[1], rows[2])}
         if name in ("hangul", "hangul28"):
             score = metrics.hangul_score(self.unscaled(drawn), data.hangul(self.shape[-1]))

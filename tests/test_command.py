@@ -129,13 +129,21 @@ REFUSALS = {
     "no such data": (["train", "vae", "nowhere"], "nowhere is no data set of the book"),
     "no such file": (["train", "vae", "nowhere.csv"], "No such file"),
     "gaps": (["train", "vae", "gaps.csv"], "has missing entries: only ppca takes them"),
-    "words": (["train", "vae", "words.csv"], "words.csv, line 3: could not convert string to float: 'b'"),
+    "a gap in a row kept back": (["train", "vae", "late.npy"], "has missing entries: only ppca takes them"),
+    "words": (["train", "vae", "words.csv"], "words.csv, line 3: could not convert string to float: 'b'; remove"),
+    "semicolons": (["train", "vae", "semicolons.csv"], "line 2: could not convert string to float: '1;2'; remove"),
+    "infinite": (["train", "ppca", "infinite.csv"], "row 1, column 0, counted from 0, is infinite or above 3e38"),
+    "huge": (["train", "ppca", "huge.npy"], "row 3, column 1, counted from 0, is infinite or above 3e38"),
     "ragged": (["train", "vae", "ragged.csv"], "ragged.csv, line 2: 1 entries, where line 1 has 2"),
     "few rows": (["train", "vae", "few.csv"], "few.csv has 2 rows: at least 20 are needed"),
-    "constant column": (["train", "vae", "constant.csv"], "columns 1, counted from 0, are constant"),
+    "constant column": (["train", "vae", "constant.csv"], "columns 1, 2, counted from 0, are constant"),
+    "one column": (["train", "ppca", "one.npy"], "one.npy has 1 column: ppca needs at least 2"),
     "sizes": (["train", "vae", "sizes"], "have 8 × 12 and 9 × 12 pixels"),
     "broken image": (["train", "vae", "broken"], "x.png cannot be read as an image"),
-    "no images": (["train", "vae", "empty"], "holds no images"),
+    "16 bits": (["train", "vae", "deep"], "x.png has more than 8 bits a pixel: save it with 8"),
+    "no images": (["train", "vae", "empty"], "those inside it are not looked into"),
+    "images with gaps": (["train", "vae", "holes.npy"], "images with missing entries (NaN)"),
+    "objects": (["train", "vae", "objects.npy"], "objects instead of numbers: save x.astype(float)"),
     "range": (["train", "vae", "range.npy"], "images from 0 to 255: make them uint8"),
     "shape": (["train", "vae", "shape.npy"], "an array of float64 and shape (30,)"),
     "broken array": (["train", "vae", "broken.npz"], "broken.npz cannot be read"),
@@ -160,14 +168,25 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("words.csv").write_text("a,a\n1,2\n1,b\n", encoding="utf-8")
     Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
     Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
-    Path("constant.csv").write_text("".join(f"{i},7\n" for i in range(30)), encoding="utf-8")
-    for folder in ("sizes", "broken", "empty"):
+    Path("constant.csv").write_text("".join(f"{i},7,0.3\n" for i in range(30)), encoding="utf-8")
+    for folder in ("sizes", "broken", "empty", "deep"):
         Path(folder).mkdir()
     Image.new("L", (8, 12)).save("sizes/a.png")
     Image.new("L", (9, 12)).save("sizes/b.png")
     Path("broken/x.png").write_text("no image", encoding="utf-8")
     np.save("range.npy", np.linspace(0, 255, 30 * 16).reshape(30, 4, 4))
     np.save("shape.npy", np.zeros(30))
+    Path("semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
+    Path("infinite.csv").write_text("1,2\ninf,3\n", encoding="utf-8")
+    table = np.random.default_rng(0).random((30, 2))
+    np.save("one.npy", table[:, :1])
+    np.save("huge.npy", np.where(np.arange(60).reshape(30, 2) == 7, 1e39, table))
+    first_kept = torch.randperm(30, generator=torch.Generator().manual_seed(0))[0].item()
+    table[first_kept, 0] = np.nan
+    np.save("late.npy", table)
+    np.save("holes.npy", np.full((30, 4, 4), np.nan))
+    np.save("objects.npy", np.array([[1, "a"]] * 30, dtype=object))
+    Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save("deep/x.png")
     np.save("odd.npy", np.random.default_rng(0).random((30, 6, 6)))
     Path("broken.npz").write_bytes(b"PK\3\4 no archive")
     np.savez("two.npz", a=np.zeros(3), b=np.zeros(3))
@@ -185,6 +204,24 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     assert reason in line
     assert not said.out
     assert not Path("x.png").exists()
+
+
+def test_columns_of_any_size_are_standardised() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3)) * [1e30, 1e-30, 1] + [0, 0, 1e4]
+    np.save("sizes.npy", x.astype(np.float32))
+    assert main(["train", "ppca", "sizes.npy"]) == 0
+    run = Run(Path("runs/ppca-sizes"))
+    torch.testing.assert_close(run.scaled(run.rows[0]).std(0, correction=0), torch.ones(3), rtol=1e-3, atol=0)
+
+
+def test_rows_that_are_mostly_the_same_are_measured_without_mmd() -> None:
+    x = np.zeros((100, 3))
+    x[::4] = np.random.default_rng(0).normal(size=(25, 3))
+    np.save("same.npy", x)
+    with pytest.warns(UserWarning, match="most rows kept back are the same"):
+        assert main(["train", "ppca", "same.npy", "--latent-dim", "1"]) == 0
+    assert "frechet" in result("ppca-same")
+    assert "mmd" not in result("ppca-same")
 
 
 @pytest.mark.slow
