@@ -61,8 +61,9 @@ def priors(names: list[str], train: list[float], held_out: list[float]) -> Figur
         axis.bar(place + offset, values, 0.36, color=colour, label=label)
         for x, value in zip(place + offset, values, strict=True):
             side = {"va": "bottom"} if value > 0 else {"va": "top"}
+            text = f"{value:.0f}".replace("-", "−")
             axis.annotate(
-                f"{value:.0f}", (x, value), (0, 2 if value > 0 else -2), textcoords="offset points", ha="center", **side
+                text, (x, value), (0, 2 if value > 0 else -2), textcoords="offset points", ha="center", **side
             )
     axis.axhline(0, color=INK, lw=0.8)
     low, high = min(*train, *held_out), max(0.0, *train, *held_out)
