@@ -343,7 +343,7 @@ def vae_digits() -> None:
     """
     x = data.digits()[0]
     train, validation, test = x[:1000], x[1000:1350], x[1350:]
-    d, q, hidden, levels, epochs = 64, 16, 256, 17, 32
+    d, q, hidden, levels, epochs = 64, 16, 256, 17, 34
 
     def networks(seed: int) -> nn.ModuleList:
         torch.manual_seed(seed)
@@ -389,7 +389,7 @@ def vae_digits() -> None:
         vae = VAE(*nets, categorical(levels))
         start = time.perf_counter()
         steps = epochs * (len(train) // size)
-        fit(vae, train, steps=steps, batch_size=size, lr=2e-3, weight_decay=0.5, ema=0.99, seed=seed, progress=False)
+        fit(vae, train, steps=steps, batch_size=size, lr=2e-3, weight_decay=0.5, ema=0.992, seed=seed, progress=False)
         return time.perf_counter() - start, minus_elbo(vae, test), epochs
 
     contestants = {
