@@ -79,6 +79,20 @@ def test_what_is_refused_is_named(error, message, call):
         call()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_single_entry_that_is_not_finite_is_found(bad):
+    x = torch.randn(200, 30, generator=torch.Generator().manual_seed(0))
+    x[0, 0], x[0, 1] = torch.finfo(x.dtype).max, torch.finfo(x.dtype).min
+    assert check_tensor("x", x, finite=True) is x
+    x[150, 7] = bad
+    with pytest.raises(ValueError, match="x has entries that are NaN or infinite"):
+        check_tensor("x", x, finite=True)
+
+
+def test_no_entries_are_finite_where_none_are_needed():
+    assert not check_tensor("x", X[:0], empty=True, finite=True).numel()
+
+
 def test_an_array_is_told_to_become_a_tensor():
     """NumPy's arrays have a device too, "cpu", which is none of torch's."""
     with pytest.raises(TypeError, match=r"z must be a torch.Tensor, not ndarray: use torch.as_tensor\(z, dtype=torch"):
