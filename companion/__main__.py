@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported ends it without a traceback
 
 import numpy as np
 
@@ -43,10 +47,9 @@ def train(given: Namespace) -> int:
     rows, kept = files.rows_of(given.data)
     shape, pixels = rows.shape[1:], rows.ndim == 4
     d = shape.numel()
-    if given.family == "ppca" and d < 2:
-        raise ValueError(f"{given.data} has 1 column: ppca needs at least 2, and fewer entries of z than columns")
     if given.family == "ppca" and (given.latent_dim or 1) >= d:
-        raise ValueError(f"--latent-dim is {given.latent_dim}: choose fewer than the {d} columns of {given.data}")
+        columns = f"{d} column{'s' * (d > 1)}"
+        raise ValueError(f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number")
     if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
         raise ValueError(
             f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
@@ -66,14 +69,7 @@ def train(given: Namespace) -> int:
         name: getattr(given, name) for name in ("family", "data", "steps", "batch_size", "lr", "seed", "device")
     }
     run = Run(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
-    if given.resume:
-        before = Run(run.folder).settings
-        differing = [name for name in settings if name != "steps" and settings[name] != before.get(name)]
-        if differing:
-            name = differing[0]
-            raise ValueError(f"{run.folder} was made with {name} {before.get(name)}, not {settings[name]}")
-    elif run.checkpoint.exists():
-        raise ValueError(f"{run.folder} holds a run: add --resume to go on, or name another by --folder")
+    run.check_place(given.resume)
     group = join()
     if group.size > 1:
         group.agree(settings=settings)
@@ -92,7 +88,7 @@ def train(given: Namespace) -> int:
             if history.interrupted:
                 if group.rank == 0:
                     done = len(next(iter(history.losses.values())))
-                    print(f"stopped after {done} steps: --resume goes on", file=sys.stderr)
+                    print(f"stopped after {done} step{'s' * (done != 1)}: --resume goes on", file=sys.stderr)
                 return 130
     return evaluate(Namespace(folder=run.folder)) if group.rank == 0 else 0
 
@@ -208,4 +204,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -64,6 +64,21 @@ class Run:
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
         self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
 
+    def check_place(self, resume: bool) -> None:
+        """Let a training pass that overwrites nothing, or goes on with the same settings, "steps" apart.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if resume:
+            before, here = Run(self.folder).settings, self.settings
+            differing = [name for name in here if name != "steps" and here[name] != before.get(name)]
+            if differing:
+                name = differing[0]
+                raise ValueError(f"{self.folder} was made with {name} {before.get(name)}, not {here[name]}")
+        elif self.checkpoint.exists():
+            raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
+
     @property
     def trained(self) -> bool:
         """Whether the checkpoint is there, and not only of the start."""
@@ -232,7 +247,7 @@ def _settings_of(path: Path) -> dict:
         if settings["family"] not in FAMILIES:
             raise ValueError(f"family is {settings['family']}, none of {', '.join(FAMILIES)}")
         for name in ("shift", "scale"):
-            torch.broadcast_shapes(settings["shape"], torch.tensor(settings[name]).shape)
+            torch.broadcast_shapes(torch.Size(settings["shape"]), torch.tensor(settings[name]).shape)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): put back a copy, or train anew in another folder") from error
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from test_parallel import as_torchrun, start
 
-from companion import checkpoint, files
+from companion import checkpoint, files, training
 from companion.__main__ import main
 from companion.ppca import PPCA
 from companion.runs import Run
@@ -148,7 +149,10 @@ REFUSALS = {
     "shape": (["train", "vae", "shape.npy"], "an array of float64 and shape (30,)"),
     "broken array": (["train", "vae", "broken.npz"], "broken.npz cannot be read"),
     "several arrays": (["train", "vae", "two.npz"], "it holds a, b: name the array of data x"),
-    "latent": (["train", "ppca", "table.csv", "--latent-dim", "2"], "choose fewer than the 2 columns"),
+    "latent": (
+        ["train", "ppca", "table.csv", "--latent-dim", "2"],
+        "2 columns: ppca needs at least 2, and a --latent-dim",
+    ),
     "steps": (["train", "vae", "table.csv", "--steps", "-1"], "--steps: must be a whole number from 1 up, got -1"),
     "no width": (["train", "vae", "table.csv", "--width", "0"], "--width: must be a whole number from 1 up, got 0"),
     "latent below 1": (
@@ -251,7 +255,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
         ('{"width": "8"}', "width missing or of a wrong kind"),
         ('{"family": "flow"}', "family is flow, none of ppca"),
         ('{"shift": [0, 0, 0]}', "broadcast"),
-        ('{"shape": ["two"]}', "two"),
+        ('{"shape": ["two"]}', "item 0 is"),
     ],
 )
 def test_damaged_settings_are_named(text: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,6 +302,24 @@ def test_a_full_disk_leaves_nothing_half_written(room: int, name: str) -> None:
     assert said.startswith(f"error: {Path('new/run') / name} cannot be written: ")
     assert said.endswith("; name a folder that you may write to, on a disk with room")
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_disk_without_room_for_a_second_checkpoint_leaves_nothing(
+    room: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With room for as many files as that, where the third is the one that replaces the checkpoint of the start."""
+    written = []
+
+    def fsync(handle: int) -> None:
+        written.append(handle)
+        if len(written) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    assert main(["train", "vae", "table.csv", *TINY]) == 2
+    assert "cannot be written: No space left on device; name a folder" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of resource there")
@@ -395,6 +417,56 @@ def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
     assert errors.splitlines()[-1] == f"stopped after {done} steps: --resume goes on"
     assert "Traceback" not in errors
     assert main(["sample", "long", "some.npy", "--number", "3"]) == 0
+
+
+@pytest.mark.parametrize(("times", "done", "code"), [(1, "1 step", 0), (2, "0 steps", 2)])
+def test_ctrl_c_in_the_first_step(
+    times: int, done: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once: the step ends; twice: at once, and there is nothing to draw from yet."""
+    arguments, step = ["train", "vae", "table.csv", *TINY, "--folder", "run"], training._Training.step
+
+    def interrupted(self: training._Training) -> None:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "step", interrupted)
+        assert main(arguments) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"stopped after {done}: --resume goes on"
+    assert main(["sample", "run", "x.npy"]) == code
+    assert main([*arguments, "--resume"]) == 0
+    assert {path.name for path in Path("run").iterdir()} == FILES
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_imports_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; print(flush=True); time.sleep(100)", encoding="utf-8")
+    job = subprocess.Popen(
+        [sys.executable, "-m", "companion", "train", "vae", "digits"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    job.stdout.readline()
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == -signal.SIGINT  # 130 in a shell
+    assert not errors
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: training._Training) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training._Training, "save", interrupted)
+    assert main(["train", "vae", "table.csv", *TINY]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert not Path("runs").exists()
 
 
 def run_all(folder: Path, *commands: list[str]) -> None:
