@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
 import warnings
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported ends it without a traceback
+
 import numpy as np
-import torch
 
 from companion import checkpoint, compare, files
 from companion.parallel import join
 from companion.ppca import PPCA
-from companion.runs import Run
+from companion.runs import FAMILIES, Run, units
 from companion.training import fit
 
-#: The families, and what `fit` is told of each beside the options.
-FAMILIES = {
-    "ppca": {},
-    "autoencoder": {},
-    "vae": {"ema": 0.99},
-    "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
-    "diffusion": {"ema": 0.99},
-}
 HELP = f"""
 DATA is a data set of the book: {", ".join(files.NAMES)};
 or your own: a folder of images of one size; a CSV file of numbers, with or without a line of names; an .npy or .npz
@@ -50,21 +47,16 @@ def train(given: Namespace) -> int:
     rows, kept = files.rows_of(given.data)
     shape, pixels = rows.shape[1:], rows.ndim == 4
     d = shape.numel()
-    if given.family == "ppca" and d < 2:
-        raise ValueError(f"{given.data} has 1 column: ppca needs at least 2, and fewer entries of z than columns")
+    if given.family == "ppca" and (given.latent_dim or 1) >= d:
+        columns = f"{d} column{'s' * (d > 1)}"
+        raise ValueError(f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number")
     if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
         raise ValueError(
             f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
         )
     shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
     if not pixels:
-        varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
-        useless = [str(i) for i in (~varies).nonzero().flatten().tolist()]
-        if useless:
-            raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
-        shift = rows.double().nanmean(0)
-        scale = (rows - shift).square().nanmean(0).sqrt()
-        shift, scale = shift.tolist(), scale.tolist()
+        shift, scale = units(rows)
     divisible = pixels and not any(side % 4 for side in shape[1:])
     network = given.network or ("conv" if divisible and d > 1024 else "mlp")
     latent_dim = given.latent_dim or {"ppca": min(16, d - 1), "autoencoder": min(16, max(1, d // 2))}.get(
@@ -77,36 +69,27 @@ def train(given: Namespace) -> int:
         name: getattr(given, name) for name in ("family", "data", "steps", "batch_size", "lr", "seed", "device")
     }
     run = Run(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
-    if given.resume:
-        before = Run(run.folder).settings
-        differing = [name for name in settings if name != "steps" and settings[name] != before.get(name)]
-        if differing:
-            name = differing[0]
-            raise ValueError(f"{run.folder} was made with {name} {before.get(name)}, not {settings[name]}")
-    elif run.checkpoint.exists():
-        raise ValueError(f"{run.folder} holds a run: add --resume to go on, or name another by --folder")
+    run.check_place(given.resume)
     group = join()
     if group.size > 1:
         group.agree(settings=settings)
-    if group.rank == 0:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
     x = run.scaled(rows)
-    if given.family == "ppca":
-        shared = group.size > 1 and not x.isnan().any()
-        own = x.tensor_split(group.size)[group.rank]
-        model = PPCA.fit_stream([own], latent_dim) if shared else PPCA.fit(x, latent_dim)
-        if group.rank == 0:
-            checkpoint.write(run.checkpoint, {f"model.{name}": value for name, value in model.state_dict().items()}, {})
-    else:
-        options = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "seed", "device")}
-        history = fit(run.build(), x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
-        if history.interrupted:
+    with run.made() if group.rank == 0 else contextlib.nullcontext():
+        if given.family == "ppca":
+            shared = group.size > 1 and not x.isnan().any()
+            own = x.tensor_split(group.size)[group.rank]
+            model = PPCA.fit_stream([own], latent_dim) if shared else PPCA.fit(x, latent_dim)
             if group.rank == 0:
-                print(
-                    f"stopped after {len(next(iter(history.losses.values())))} steps: --resume goes on", file=sys.stderr
-                )
-            return 130
+                weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+                checkpoint.write(run.checkpoint, weights, {})
+        else:
+            options = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "seed", "device")}
+            history = fit(run.build(), x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
+            if history.interrupted:
+                if group.rank == 0:
+                    done = len(next(iter(history.losses.values())))
+                    print(f"stopped after {done} step{'s' * (done != 1)}: --resume goes on", file=sys.stderr)
+                return 130
     return evaluate(Namespace(folder=run.folder)) if group.rank == 0 else 0
 
 
@@ -119,10 +102,12 @@ def sample(given: Namespace) -> int:
     x = run.unscaled(run.draw(run.load(), given.number, given.seed))
     if given.file.suffix == ".png":
         run.show(x, given.file)
-    elif given.file.suffix == ".npy":
-        np.save(given.file, x.numpy())
-    else:
-        np.savetxt(given.file, x.flatten(1).numpy(), fmt="%.6g", delimiter=",")
+        return 0
+    with checkpoint.replacing(given.file) as file:
+        if given.file.suffix == ".npy":
+            np.save(file, x.numpy())
+        else:
+            np.savetxt(file, x.flatten(1).numpy(), fmt="%.9g", delimiter=",")
     return 0
 
 
@@ -138,6 +123,18 @@ def compare_families(given: Namespace) -> int:
     results = compare.compare(given.path, families=given.families, seeds=given.seeds, tuned=tuned, **budget)
     print(compare.trials(results), compare.table(results), sep="\n\n")
     return 0
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """What argparse makes of an option: a whole number."""
+
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= int(text) < 2**63:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} up, got {text}")
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):
@@ -161,23 +158,23 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("data", metavar="DATA", help="what to learn, see below")
     command.add_argument("--folder", help="folder of the run (runs/FAMILY-DATA)")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint, --steps may be raised")
-    command.add_argument("--steps", type=int, default=5000, help="training steps, none for ppca (%(default)s)")
-    command.add_argument("--batch-size", type=int, default=128, help="rows in a step (%(default)s)")
+    command.add_argument("--steps", type=whole(1), default=5000, help="training steps, none for ppca (%(default)s)")
+    command.add_argument("--batch-size", type=whole(1), default=128, help="rows in a step (%(default)s)")
     command.add_argument(
         "--lr", type=float, default=1e-3, help="learning rate; lower it if losses explode (%(default)s)"
     )
-    command.add_argument("--latent-dim", type=int, help="entries of z, not of diffusion (at most 16)")
+    command.add_argument("--latent-dim", type=whole(1), help="entries of z, not of diffusion (at most 16)")
     command.add_argument("--network", choices=("mlp", "conv"), help="(conv for images of more than 1024 numbers)")
-    command.add_argument("--width", type=int, help="of the networks (mlp 256, conv 32)")
-    command.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (%(default)s)")
+    command.add_argument("--width", type=whole(1), help="of the networks (mlp 256, conv 32)")
+    command.add_argument("--seed", type=whole(0), default=0, help="of weights, batches and noise (%(default)s)")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
 
     command = commands.add_parser("sample", help="draw new rows or images into a file", **options)
     command.set_defaults(do=sample)
     command.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
     command.add_argument("file", type=Path, metavar="FILE", help=".png, .npy or .csv")
-    command.add_argument("--number", type=int, default=64, help="how many (%(default)s)")
-    command.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    command.add_argument("--number", type=whole(1), default=64, help="how many (%(default)s)")
+    command.add_argument("--seed", type=whole(0), default=0, help="of the noise (%(default)s)")
 
     command = commands.add_parser("evaluate", help="measure a run again", **options)
     command.set_defaults(do=evaluate)
@@ -187,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(do=compare_families)
     command.add_argument("path", type=Path, help="JSON file for the results; if it exists, what it lacks is added")
     command.add_argument("--families", nargs="+", default=list(compare.FAMILIES), metavar="FAMILY", help="which")
-    command.add_argument("--seeds", type=int, default=5, help="runs of each family")
+    command.add_argument("--seeds", type=whole(1), default=5, help="runs of each family")
     command.add_argument("--tuned", type=Path, help="results whose trials decide the settings, instead of new trials")
     for name, default in compare.BUDGET.items():
         command.add_argument(f"--{name}", type=type(default), default=default, help=f"by default {default}")
@@ -200,9 +197,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename and error.strerror
+        reason = f"{error.filename}: {error.strerror}" if named else " ".join(str(error).split())
+        print(f"error: {reason}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -24,16 +27,34 @@ def write(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
         OSError: if it cannot be written; the old file stays.
     """
     tensors = {name: x.detach().to("cpu", copy=True).contiguous() for name, x in tensors.items()}
+    with replacing(path) as file:
+        text = json.dumps(about)
+        file.write(save(tensors, {_KEY: text, _CHECKSUM: _checksum(tensors, text)}))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of `path` at the end of the block; after an error the old one stays.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            text = json.dumps(about)
-            file.write(save(tensors, {_KEY: text, _CHECKSUM: _checksum(tensors, text)}))
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise OSError(
+                f"{path} cannot be written: {reason}; name a folder that you may write to, on a disk with room"
+            ) from error
+        raise
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -22,7 +22,6 @@ import itertools
 import json
 import math
 import multiprocessing
-import os
 import platform
 import re
 import time
@@ -37,6 +36,7 @@ from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from companion import metrics
+from companion.checkpoint import replacing
 from companion.checks import check_int, check_number
 from companion.data import Hangul, hangul
 from companion.devices import find_device
@@ -478,9 +478,8 @@ def _write(path: Path, results: dict) -> None:
     """Put the results into a file that at any moment is the old one or the new one."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in results["runs"])
     text = f'{{"about": {json.dumps(results["about"])},\n"runs": [\n{lines}\n]}}\n'
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _machine(device: str) -> dict[str, str]:

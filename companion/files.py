@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from companion import data
+from companion import checkpoint, data
 
 #: The names that `rows_of` knows.
 NAMES = (
@@ -70,6 +72,9 @@ def read(path: Path | str) -> Tensor:
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if it is another kind of file, damaged, or the images differ in size.
+
+    Warns:
+        UserWarning: if a column of a table only numbers the rows.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -79,18 +84,49 @@ def read(path: Path | str) -> Tensor:
     if path.suffix.lower() not in (".npy", ".npz"):
         raise ValueError(f"{path} is no data set of the book ({', '.join(NAMES)}), folder, .csv, .npy or .npz file")
     try:
-        loaded = np.load(path)
-        if isinstance(loaded, np.ndarray):
-            return _tidy(loaded)
-        with loaded:
-            name = "x" if "x" in loaded else ", ".join(loaded)
-            if name not in loaded:
-                raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
-            return _tidy(loaded[name])
+        return _tidy(_array(path))
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         pickled = "allow_pickle" in str(error)
         reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
         raise ValueError(f"{path} cannot be read: {reason}") from error
+
+
+def save_filled(path: Path, table: Path, filled: Tensor) -> None:
+    """Write a table as a CSV file in which gaps hold the entries of `filled`, and all else is as the table has it.
+
+    Args:
+        path: the file to write.
+        table: the table that `read` gives, a .csv, .npy or .npz file; a line of names is kept.
+        filled: shape (n, d), of which the entries count that are missing in the table.
+
+    Raises:
+        ValueError: if the shapes differ.
+        OSError: if it cannot be written.
+    """
+    lines = [cells for _, cells in _lines(table)] if table.suffix.lower() == ".csv" else _array(table).tolist()
+    names, rows = lines[: len(lines) - len(filled)], lines[len(lines) - len(filled) :]
+    if len(names) > 1 or len(rows) != len(filled) or len(rows[0]) != filled.shape[1]:
+        raise ValueError(f"{table} has {len(lines)} lines of {len(lines[0])} entries, filled {tuple(filled.shape)}")
+    whole = [
+        [str(value) if str(cell).strip().lower() in _MISSING else cell for cell, value in zip(*pair, strict=True)]
+        for pair in zip(rows, filled.numpy(), strict=True)
+    ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(names + whole)
+    with checkpoint.replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _array(path: Path) -> np.ndarray:
+    """The array of data in an .npy or .npz file."""
+    loaded = np.load(path)
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        name = "x" if "x" in loaded else ", ".join(loaded)
+        if name not in loaded:
+            raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
+        return loaded[name]
 
 
 def _tidy(x: np.ndarray) -> Tensor:
@@ -101,14 +137,17 @@ def _tidy(x: np.ndarray) -> Tensor:
     elif x.ndim == 4 and x.shape[1] not in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     if x.dtype.kind not in "buif" or x.ndim not in (2, 4) or (x.ndim == 4 and x.shape[1] not in (1, 3)) or not x.size:
+        remedy = ""
+        if len(given) == 4 and 4 in (given[1], given[3]):
+            remedy = f"; drop alpha, the fourth channel, by {'x[..., :3]' if given[3] == 4 else 'x[:, :3]'}"
         raise ValueError(
             f"an array of {x.dtype} and shape {given}: numbers of shape (n, d), or images (n, height, width) or "
-            "(n, height, width, 3), are needed"
+            f"(n, height, width, 3), are needed{remedy}"
         )
     with np.errstate(over="ignore"):
         values = torch.from_numpy(x.astype(np.float32))
     if x.ndim == 2:
-        return _finite(values)
+        return _checked(values)
     if values.isnan().any():
         raise ValueError("images with missing entries (NaN): fill them in, or leave out those images")
     values = values / 255 if x.dtype == np.uint8 else values
@@ -119,20 +158,41 @@ def _tidy(x: np.ndarray) -> Tensor:
     return values
 
 
-def _finite(table: Tensor) -> Tensor:
-    """The table itself, unless an entry is infinite, or too large for float32."""
+def _checked(table: Tensor) -> Tensor:
+    """The table itself, unless an entry is infinite, or too large for float32; with a note of columns 0, 1, 2, …"""
     if table.isinf().any():
         row, column = table.isinf().nonzero()[0].tolist()
         raise ValueError(
             f"row {row}, column {column}, counted from 0, is infinite or above 3e38: correct it, or mark it as missing"
         )
+    counted = torch.arange(len(table))[:, None]
+    for column in ((table == counted).all(0) | (table == counted + 1).all(0)).nonzero().flatten().tolist():
+        if len(table) > 2:
+            warnings.warn(
+                f"column {column}, counted from 0, looks like row numbers, and is learnt like any other: remove it "
+                "unless it means something",
+                stacklevel=3,
+            )
     return table
 
 
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that hold something: their numbers, from 1, and entries."""
+    content = path.read_bytes()
+    if b"\0" in content:
+        raise ValueError(
+            f"{path} is UTF-16, or no text: save it as UTF-8 (in Excel as the type CSV UTF-8, in an editor by the "
+            "choice of encoding)"
+        )
+    text = io.StringIO(content.decode("utf-8-sig", errors="replace"), newline="")
+    try:
+        return [(number, cells) for number, cells in enumerate(csv.reader(text), start=1) if cells]
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
 def _read_table(path: Path) -> Tensor:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        lines = [(number, cells) for number, cells in enumerate(csv.reader(file), start=1) if cells]
-    rows = []
+    lines, rows = _lines(path), []
     for number, cells in lines:
         try:
             rows.append([math.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells])
@@ -150,7 +210,7 @@ def _read_table(path: Path) -> Tensor:
     if not rows:
         raise ValueError(f"{path} holds no rows of numbers")
     try:
-        return _finite(torch.tensor(rows))
+        return _checked(torch.tensor(rows))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

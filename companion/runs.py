@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from companion import data, files, metrics, plots
+from companion import checkpoint, data, files, metrics, plots
 from companion.autoencoder import Autoencoder
 from companion.devices import evaluating, find_device
 from companion.diffusion import Diffusion, Heun
@@ -22,8 +24,18 @@ from companion.ppca import PPCA
 from companion.training import load
 from companion.vae import VAE
 
+#: The families, and what `fit` is told of each beside the options.
+FAMILIES = {
+    "ppca": {},
+    "autoencoder": {},
+    "vae": {"ema": 0.99},
+    "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
+    "diffusion": {"ema": 0.99},
+}
 #: How many rows and samples are compared.
 MEASURED = 500
+_KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
+_KINDS |= {"latent_dim": int, "width": int, "seed": int, "device": str | None}
 
 
 class Run:
@@ -31,23 +43,71 @@ class Run:
 
     Args:
         folder: it may not exist yet.
-        settings: "family" ("ppca", "autoencoder", "vae", "gan" or "diffusion"), "data" for `files.rows_of`, "shape" of
+        settings: "family", one of FAMILIES, "data" for `files.rows_of`, "shape" of
             one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
             "latent_dim", "width", "seed" and "device"; by default those of settings.json.
 
     Raises:
-        ValueError: if there are no settings.
+        ValueError: if there are no settings, or they are damaged.
     """
 
     def __init__(self, folder: Path, settings: dict | None = None) -> None:
         about = folder / "settings.json"
         if settings is None and not about.exists():
-            raise ValueError(f"{folder} holds no run: name the folder that train has made, such as runs/vae-digits")
-        self.settings = json.loads(about.read_text(encoding="utf-8")) if settings is None else settings
+            raise ValueError(
+                f"{folder} holds no run: name the folder that train has made, such as runs/vae-digits, or make one by "
+                "python -m companion train vae digits"
+            )
+        self.settings = _settings_of(about) if settings is None else settings
         self.folder, self.checkpoint = folder, folder / "checkpoint.safetensors"
         self.family, self.shape = self.settings["family"], torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
         self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+
+    def check_place(self, resume: bool) -> None:
+        """Let a training pass that overwrites nothing, or goes on with the same settings, "steps" apart.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if resume:
+            before, here = Run(self.folder).settings, self.settings
+            differing = [name for name in here if name != "steps" and here[name] != before.get(name)]
+            if differing:
+                name = differing[0]
+                raise ValueError(f"{self.folder} was made with {name} {before.get(name)}, not {here[name]}")
+        elif self.checkpoint.exists():
+            raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the checkpoint is there, and not only of the start."""
+        return self.checkpoint.exists() and checkpoint.read(self.checkpoint)[1].get("done") != 0
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """The folder with its settings.json, while the block trains; after an error it stays if a step was done.
+
+        Raises:
+            OSError: if the folder cannot be made or written.
+        """
+        new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        about = self.folder / "settings.json"
+        try:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(f"{self.folder} cannot be made a folder: {error.strerror}; name another one") from error
+            _write(about, self.settings)
+            yield
+        except BaseException:
+            if not self.trained:
+                with contextlib.suppress(OSError):
+                    self.checkpoint.unlink(missing_ok=True)
+                    about.unlink(missing_ok=True)
+                    for folder in new:
+                        folder.rmdir()
+            raise
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -84,7 +144,16 @@ class Run:
         return Autoencoder(encoder(q), decoder)
 
     def load(self) -> nn.Module:
-        """The model of the checkpoint."""
+        """The model of the checkpoint.
+
+        Raises:
+            ValueError: if there is none, or it is damaged.
+        """
+        if not self.trained:
+            raise ValueError(
+                f"{self.folder} holds no trained model: train it by python -m companion train {self.family} "
+                f"{self.settings['data']} --folder {self.folder} --resume"
+            )
         model = self.build()
         load(model, self.checkpoint)
         return model.to(find_device(self.settings["device"]))
@@ -106,10 +175,11 @@ class Run:
 
     def show(self, x: Tensor, path: Path) -> None:
         """Write a picture of x, which is in the data's units."""
-        if self.pixels:
-            plots.save_images(1 - x if self.settings["data"] in files.NAMES else x, path)  # the book's have ink 1
-        else:
-            plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, path)
+        with checkpoint.replacing(path) as file:
+            if self.pixels:
+                plots.save_images(1 - x if self.settings["data"] in files.NAMES else x, file)  # the book's have ink 1
+            else:
+                plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, file)
 
     @torch.no_grad()
     def report(self) -> dict:
@@ -147,5 +217,42 @@ class Run:
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
             record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
         self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
-        (self.folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+        _write(self.folder / "metrics.json", record)
         return record
+
+
+def units(rows: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column of a table, shape (n, d), without its gaps (NaN).
+
+    Raises:
+        ValueError: if a column is constant or empty.
+    """
+    varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
+    useless = [str(i) for i in (~varies).nonzero().flatten().tolist()]
+    if useless:
+        raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
+    shift = rows.double().nanmean(0)
+    return shift.tolist(), (rows - shift).square().nanmean(0).sqrt().tolist()
+
+
+def _settings_of(path: Path) -> dict:
+    """What settings.json holds, if it is whole."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings by name")
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(settings.get(name, ...), kind)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} missing or of a wrong kind")
+        if settings["family"] not in FAMILIES:
+            raise ValueError(f"family is {settings['family']}, none of {', '.join(FAMILIES)}")
+        for name in ("shift", "scale"):
+            torch.broadcast_shapes(torch.Size(settings["shape"]), torch.tensor(settings[name]).shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): put back a copy, or train anew in another folder") from error
+    return settings
+
+
+def _write(path: Path, values: dict) -> None:
+    with checkpoint.replacing(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())

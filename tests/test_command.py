@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from test_parallel import as_torchrun, start
 
-from companion import checkpoint, files
+from companion import checkpoint, files, training
 from companion.__main__ import main
 from companion.ppca import PPCA
 from companion.runs import Run
@@ -148,8 +149,38 @@ REFUSALS = {
     "shape": (["train", "vae", "shape.npy"], "an array of float64 and shape (30,)"),
     "broken array": (["train", "vae", "broken.npz"], "broken.npz cannot be read"),
     "several arrays": (["train", "vae", "two.npz"], "it holds a, b: name the array of data x"),
-    "latent": (["train", "ppca", "table.csv", "--latent-dim", "2"], "choose fewer than the 2 columns"),
-    "steps": (["train", "vae", "table.csv", "--steps", "-1"], "steps must be at least 1"),
+    "latent": (
+        ["train", "ppca", "table.csv", "--latent-dim", "2"],
+        "2 columns: ppca needs at least 2, and a --latent-dim",
+    ),
+    "steps": (["train", "vae", "table.csv", "--steps", "-1"], "--steps: must be a whole number from 1 up, got -1"),
+    "no width": (["train", "vae", "table.csv", "--width", "0"], "--width: must be a whole number from 1 up, got 0"),
+    "latent below 1": (
+        ["train", "vae", "table.csv", "--latent-dim", "-1"],
+        "--latent-dim: must be a whole number",
+    ),
+    "no number": (["sample", "made", "x.png", "--number", "0"], "--number: must be a whole number from 1 up, got 0"),
+    "seed": (["train", "vae", "table.csv", "--seed", "9" * 20], "--seed: must be a whole number from 0 up"),
+    "folder is a file": (
+        ["train", "vae", "table.csv", "--folder", "table.npy"],
+        "table.npy cannot be made a folder: ",
+    ),
+    "folder in a file": (
+        ["train", "vae", "table.csv", "--folder", "table.npy/a/b"],
+        "b cannot be made a folder: ",
+    ),
+    "folder to write in": (
+        ["sample", "drawn", "none/x.png"],
+        "x.png cannot be written: No such file",
+    ),
+    "utf-16": (["train", "vae", "utf16.csv"], "utf16.csv is UTF-16, or no text: save it as UTF-8"),
+    "one endless entry": (["train", "vae", "endless.csv"], "endless.csv cannot be read: field larger"),
+    "alpha": (["train", "vae", "alpha.npy"], "drop alpha, the fourth channel, by x[..., :3]"),
+    "alpha first": (["train", "vae", "alpha_first.npy"], "drop alpha, the fourth channel, by x[:, :3]"),
+    "untrained": (
+        ["sample", "untrained", "x.png"],
+        "untrained holds no trained model: train it by",
+    ),
     "device": (["train", "vae", "table.csv", "--device", "abacus"], "device must be such as"),
     "odd sides": (["train", "vae", "odd.npy", "--network", "conv"], "multiples of 4"),
     "no run to go on": (["train", "vae", "table.csv", "--resume"], "holds no run"),
@@ -168,7 +199,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("words.csv").write_text("a,a\n1,2\n1,b\n", encoding="utf-8")
     Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
     Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
-    Path("constant.csv").write_text("".join(f"{i},7,0.3\n" for i in range(30)), encoding="utf-8")
+    Path("constant.csv").write_text("".join(f"{i / 2},7,0.3\n" for i in range(30)), encoding="utf-8")
     for folder in ("sizes", "broken", "empty", "deep"):
         Path(folder).mkdir()
     Image.new("L", (8, 12)).save("sizes/a.png")
@@ -187,12 +218,21 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     np.save("holes.npy", np.full((30, 4, 4), np.nan))
     np.save("objects.npy", np.array([[1, "a"]] * 30, dtype=object))
     Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save("deep/x.png")
+    Path("utf16.csv").write_text("a,b\n" + "1,2\n" * 30, encoding="utf-16")
+    Path("endless.csv").write_text("1" * 200_000, encoding="utf-8")
+    np.save("alpha.npy", np.zeros((30, 8, 8, 4), dtype=np.uint8))
+    np.save("alpha_first.npy", np.zeros((30, 4, 8, 8), dtype=np.uint8))
     np.save("odd.npy", np.random.default_rng(0).random((30, 6, 6)))
     Path("broken.npz").write_bytes(b"PK\3\4 no archive")
     np.savez("two.npz", a=np.zeros(3), b=np.zeros(3))
     if "made" in arguments:
         assert main(["train", "autoencoder", "table.csv", "--folder", "made", *TINY]) == 0
-        capsys.readouterr()
+    if "drawn" in arguments or "untrained" in arguments:
+        assert main(["train", "ppca", "table.csv", "--folder", arguments[1], *TINY]) == 0
+    if "untrained" in arguments:
+        Path("untrained/checkpoint.safetensors").unlink()
+    capsys.readouterr()
+    there = set(Path().rglob("*"))
     try:
         code = main(arguments)
     except SystemExit as stop:  # argparse
@@ -203,7 +243,143 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     assert line.startswith("error: ")
     assert reason in line
     assert not said.out
-    assert not Path("x.png").exists()
+    assert set(Path().rglob("*")) == there  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[1]", "it holds no settings by name"),
+        ("{}", "family, data, shape, shift, scale, network, latent_dim, width, seed, device missing"),
+        ('{"width": "8"}', "width missing or of a wrong kind"),
+        ('{"family": "flow"}', "family is flow, none of ppca"),
+        ('{"shift": [0, 0, 0]}', "broadcast"),
+        ('{"shape": ["two"]}', "item 0 is"),
+    ],
+)
+def test_damaged_settings_are_named(text: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "ppca", "table.npy"])
+    capsys.readouterr()
+    about = Path("runs/ppca-table/settings.json")
+    changed = {**settings("ppca-table"), **json.loads(text)} if ":" in text else None
+    about.write_text(json.dumps(changed) if changed else text, encoding="utf-8")
+    for arguments in (["sample", "runs/ppca-table", "x.png"], ["train", "ppca", "table.npy", "--resume"]):
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {about} is damaged (")
+        assert reason in said
+        assert said.endswith("): put back a copy, or train anew in another folder\n")
+        assert said.count("\n") == 1
+
+
+LIMITED = """
+import resource, sys
+from companion.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def limited(room: int, *arguments: str) -> str:
+    """What the command says where no file may have more bytes than that; it has to fail."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(room), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of resource there")
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "name"), [(10, "settings.json"), (2000, "checkpoint.safetensors")])
+def test_a_full_disk_leaves_nothing_half_written(room: int, name: str) -> None:
+    said = limited(room, "train", "vae", "table.csv", *TINY, "--folder", "new/run")
+    assert said.startswith(f"error: {Path('new/run') / name} cannot be written: ")
+    assert said.endswith("; name a folder that you may write to, on a disk with room")
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_disk_without_room_for_a_second_checkpoint_leaves_nothing(
+    room: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With room for as many files as that, where the third is the one that replaces the checkpoint of the start."""
+    written = []
+
+    def fsync(handle: int) -> None:
+        written.append(handle)
+        if len(written) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    assert main(["train", "vae", "table.csv", *TINY]) == 2
+    assert "cannot be written: No space left on device; name a folder" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_full_disk_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    train = ["train", "ppca", "table.csv", "--folder", "run"]
+    main(train)
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    samples = {name: ["sample", "run", name] for name in ("new.png", "new.npy", "new.csv")}
+    others = {"run/samples.png": ["evaluate", "run"], "run/settings.json": [*train, "--resume"]}
+    for name, arguments in (samples | others).items():
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {Path(name)} cannot be written: No space left on device; ")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("closed").mkdir(mode=0o500)
+    for folder, problem in (("closed", "settings.json cannot be written"), ("closed/run", "cannot be made a folder")):
+        assert main(["train", "ppca", "table.csv", "--folder", folder]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {folder}")
+        assert f"{problem}: Permission denied" in said
+    assert not list(Path("closed").iterdir())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_numbers_are_noted(first: int) -> None:
+    table = np.loadtxt("table.csv", delimiter=",", skiprows=1)
+    numbered = np.column_stack([table, np.arange(len(table)) + first])
+    np.savetxt("numbered.csv", numbered, delimiter=",")
+    with pytest.warns(UserWarning, match="column 2, counted from 0, looks like row numbers") as noted:
+        files.read("numbered.csv")
+    assert len(noted) == 1
+
+
+@pytest.mark.parametrize("column", [np.arange(60) * 2, np.arange(60) + 2, np.arange(60) + np.arange(60) % 2])
+@pytest.mark.filterwarnings("error")
+def test_other_columns_are_no_row_numbers(column: np.ndarray) -> None:
+    np.save("counts.npy", np.column_stack([column, np.ones(60)]))
+    assert files.read("counts.npy").shape == (60, 2)
+
+
+def test_known_entries_stay_as_they_were() -> None:
+    text = '"a, m",b\n123456789.25,0.10\n,-3e-7\n1234567, NA \n'
+    Path("gaps.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    filled = torch.tensor([[9.0, 9], [1 / 3, 9], [9, 2e7]])
+    files.save_filled(Path("filled.csv"), Path("gaps.csv"), filled)
+    expected = text.replace("\n,", "\n0.33333334,").replace(" NA ", "2e+07")
+    assert Path("filled.csv").read_text(encoding="utf-8") == expected
+    np.save("gaps.npy", [[123456789.25, 0.1], [np.nan, 2]])
+    files.save_filled(Path("two.csv"), Path("gaps.npy"), filled[:2])
+    assert Path("two.csv").read_text(encoding="utf-8") == "123456789.25,0.1\n0.33333334,2.0\n"
+    with pytest.raises(ValueError, match="has 2 lines of 2 entries, filled"):
+        files.save_filled(Path("three.csv"), Path("gaps.npy"), filled[:, :1])
+    assert not Path("three.csv").exists()
 
 
 def test_columns_of_any_size_are_standardised() -> None:
@@ -246,6 +422,56 @@ def test_ctrl_c_leaves_a_run_that_samples_and_goes_on(tmp_path: Path) -> None:
     assert errors.splitlines()[-1] == f"stopped after {done} steps: --resume goes on"
     assert "Traceback" not in errors
     assert main(["sample", "long", "some.npy", "--number", "3"]) == 0
+
+
+@pytest.mark.parametrize(("times", "done", "code"), [(1, "1 step", 0), (2, "0 steps", 2)])
+def test_ctrl_c_in_the_first_step(
+    times: int, done: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once: the step ends; twice: at once, and there is nothing to draw from yet."""
+    arguments, step = ["train", "vae", "table.csv", *TINY, "--folder", "run"], training._Training.step
+
+    def interrupted(self: training._Training) -> None:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "step", interrupted)
+        assert main(arguments) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"stopped after {done}: --resume goes on"
+    assert main(["sample", "run", "x.npy"]) == code
+    assert main([*arguments, "--resume"]) == 0
+    assert {path.name for path in Path("run").iterdir()} == FILES
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_imports_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; print(flush=True); time.sleep(100)", encoding="utf-8")
+    job = subprocess.Popen(
+        [sys.executable, "-m", "companion", "train", "vae", "digits"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    job.stdout.readline()
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == -signal.SIGINT  # 130 in a shell
+    assert not errors
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: training._Training) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training._Training, "save", interrupted)
+    assert main(["train", "vae", "table.csv", *TINY]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert not Path("runs").exists()
 
 
 def run_all(folder: Path, *commands: list[str]) -> None:

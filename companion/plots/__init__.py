@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib.pyplot as plt
 import torch
@@ -103,12 +104,12 @@ def _image(x: Tensor) -> Tensor:
     )
 
 
-def save_images(x: Tensor, path: Path | str) -> None:
+def save_images(x: Tensor, path: Path | str | BinaryIO) -> None:
     """Write images in a square grid, as they are, each pixel a square of so many that an image has about 64.
 
     Args:
         x: images, shape (n, 1 or 3, height, width), from black 0 to white 1.
-        path: file that ends in .png.
+        path: file that ends in .png, or one open for bytes.
     """
     n, channels, height, width = x.shape
     columns, factor = math.isqrt(n - 1) + 1, max(1, 64 // max(height, width))
@@ -119,7 +120,7 @@ def save_images(x: Tensor, path: Path | str) -> None:
     plt.imsave(path, grid.clamp(0, 1).cpu().numpy())
 
 
-def save_points(sets: dict[str, Tensor], path: Path | str) -> None:
+def save_points(sets: dict[str, Tensor], path: Path | str | BinaryIO) -> None:
     """Write a picture of several sets of points, shape (n, d) each, in their first two columns, those of the last."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axis = figure.subplots()
