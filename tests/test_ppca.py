@@ -483,7 +483,7 @@ def test_a_large_mean_does_no_harm(device, missing):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("method", ["eigen", "em"])
 @pytest.mark.parametrize(
-    "kind", ["constant column", "rank 1", "constant", "zero", "one row", "two rows", "n < q", "equal columns"]
+    "kind", ["constant column", "rank 1", "constant", "zero", "two rows", "n < q", "equal columns"]
 )
 def test_degenerate_data_stay_finite_and_right(device, kind, method, dtype):
     x = make_data(40, 6, rank=2, dtype=torch.float64)
@@ -493,7 +493,6 @@ def test_degenerate_data_stay_finite_and_right(device, kind, method, dtype):
         "rank 1": rank_one,
         "constant": torch.full((40, 6), 5.0),
         "zero": torch.zeros(40, 6),
-        "one row": x[:1],
         "two rows": x[:2],
         "n < q": x[:3],
         "equal columns": x[:, [0, 0, 1, 1, 2, 2]],

@@ -1,7 +1,7 @@
 // The language switch keeps the place and remembers the choice for the root page. The place is what the address names, if it
 // is in view, or else the section, formula or caption that begins in the upper third of the window, or the last one above it.
 function placeInView() {
-  const top = (place) => place.getBoundingClientRect().top;
+  const top = (place) => place.getBoundingClientRect().top - parseFloat(getComputedStyle(place).scrollMarginTop); // bars cover more
   const aimed = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
   const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")].filter((place) => place.checkVisibility());
