@@ -472,7 +472,7 @@ def test_a_warning_fails_the_build_and_keeps_the_old_site(book_site, tmp_path: P
     (tmp_path / "book" / "en" / "second.md").write_text("# A second page\n\n[nowhere](nowhere.md)\n")
     with pytest.raises(book_site.SiteError, match=r"book/en does not build:\n.*second.md.*nowhere"):
         book_site.build(tmp_path)
-    assert [path.name for path in (tmp_path / "_build").iterdir()] == ["html"]
+    assert not list((tmp_path / "_build").glob("site-*"))
     assert (tmp_path / "_build" / "html" / "old.html").exists()
 
 
@@ -576,14 +576,15 @@ SWITCH = """async (lang) => {
   const here = () => (link.click(), new URL(link.href).hash.slice(1));
   const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption)[id]")];
   const step = Math.ceil(places.length / 20), first = lang === "ko" ? 0 : Math.floor(step / 2);
-  const answers = [];
+  const answers = [], barred = document.querySelector(".formula-filter") !== null;
   for (const place of places.filter((place, i) => place.matches("section") || i % step === first)) {
     location.hash = place.id;
     const aimed = here();
     history.replaceState(null, "", location.pathname);
-    scrollBy(0, place.getBoundingClientRect().top);
-    const top = place.getBoundingClientRect().top;
-    answers.push({ id: place.id, aimed, seen: Math.abs(top) < 10 ? here() : null });
+    const covered = barred ? parseFloat(getComputedStyle(place).scrollMarginTop) : 0;
+    const top = () => place.getBoundingClientRect().top - covered;
+    scrollBy(0, top());
+    answers.push({ id: place.id, aimed, seen: Math.abs(top()) < 10 ? here() : null });
   }
   return answers;
 }"""
@@ -836,7 +837,7 @@ STUCK = """() => {
 }"""
 
 
-@pytest.mark.parametrize(("name", "width"), [("ko/05-diffusion", 375), ("ko/05-diffusion", 1280), ("en/03-vae", 375)])
+@pytest.mark.parametrize(("name", "width"), [("ko/05-diffusion", 375), ("ko/02-ppca", 1280), ("en/03-vae", 375)])
 def test_the_keyboard_reaches_what_scrolls_far_below(server: str, visit, name: str, width: int) -> None:
     page = visit(f"{server}/{name}.html", width=width)
     page.wait_for_selector("article div.math[tabindex='0']", state="attached")
