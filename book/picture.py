@@ -10,6 +10,7 @@ import io
 from pathlib import Path
 
 from audit import DRAWN, SITE, find_browser, served
+from pdf import STANDS
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -32,6 +33,7 @@ def stills(root: str, browser: Browser) -> None:
         page.goto(f"{root}/{path.relative_to(SITE).as_posix()}")
         page.wait_for_function(DRAWN)
         page.wait_for_timeout(1000)
+        page.wait_for_function(STANDS)
         shown = Image.open(io.BytesIO(page.locator(".widget").screenshot()))
         shown.save(STATIC / f"{path.stem}-{path.parts[-3]}.webp", quality=80)
         print(path.stem, path.parts[-3], shown.size, flush=True)
