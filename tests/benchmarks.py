@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from companion import data
+from companion.checkpoint import replacing
 from companion.devices import find_device, find_precision
 from companion.diffusion import DDIM, DDPM, Diffusion, Heun
 from companion.gan import GAN
@@ -83,9 +84,8 @@ def store(section: str, threads: int, path: Path = STORED) -> None:
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     about = {"date": date.today().isoformat(), "torch": torch.__version__, "threads": threads, "tables": TABLES}
     stored.setdefault(machine(), {})[section] = about
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(stored, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def race(
@@ -609,15 +609,8 @@ def gpu() -> None:
             rate = steps / fit(model, rows, steps=steps, **options).seconds
             peak = f"{torch.cuda.max_memory_allocated() / 2**20:.0f}" if device.type == "cuda" else ""
             epoch = f"{60_000 / rate / batch_size:.2f}"
-            row = [
-                name + ", compiled" * compiled,
-                f"{batch_size}",
-                f"{rate:.1f}",
-                f"{rate * batch_size:.0f}",
-                epoch,
-                peak,
-            ]
-            measured.append(row)
+            named = name + ", compiled" * compiled
+            measured.append([named, f"{batch_size}", f"{rate:.1f}", f"{rate * batch_size:.0f}", epoch, peak])
     table([f"model, on {device}", "batch", "steps/s", "rows/s", "s for 60,000 rows", "peak MiB"], measured)
 
 

@@ -20,7 +20,7 @@ from companion.vae import VAE
 FAMILIES = {
     "autoencoder": lambda: Autoencoder(mlp(2, 8, 3), mlp(3, 8, 2)),
     "VAE": lambda: VAE(mlp(2, 8, 4), mlp(2, 8, 2), Gaussian()),
-    "GAN": lambda: GAN(mlp(2, 8, 2), mlp(2, 8, 1), 2),
+    "GAN": lambda: GAN(mlp(2, 8, 2), mlp(2, 8, 1), 2, "non-saturating", penalty=0),
     "GAN with a penalty": lambda: GAN(mlp(2, 8, 2), mlp(2, 8, 1), 2, "relativistic", penalty=0.1),
     "diffusion with labels": lambda: Diffusion(ResidualMLP(2, 8, 1, labels=(3,)), 2, "cosine"),
 }
