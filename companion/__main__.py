@@ -16,11 +16,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported ends it without a traceback
 
 import numpy as np
+import torch
 
 from companion import checkpoint, compare, files
 from companion.parallel import join
 from companion.ppca import PPCA
-from companion.runs import FAMILIES, Run, units
+from companion.runs import FAMILIES, Run
 from companion.training import fit
 
 HELP = f"""
@@ -45,40 +46,17 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 def train(given: Namespace) -> int:
     rows, kept = files.rows_of(given.data)
-    shape, pixels = rows.shape[1:], rows.ndim == 4
-    d = shape.numel()
-    if given.family == "ppca" and (given.latent_dim or 1) >= d:
-        columns = f"{d} column{'s' * (d > 1)}"
-        raise ValueError(f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number")
-    if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
-        raise ValueError(
-            f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
-        )
-    shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
-    if not pixels:
-        shift, scale = units(rows)
-    divisible = pixels and not any(side % 4 for side in shape[1:])
-    network = given.network or ("conv" if divisible and d > 1024 else "mlp")
-    latent_dim = given.latent_dim or {"ppca": min(16, d - 1), "autoencoder": min(16, max(1, d // 2))}.get(
-        given.family, 16
-    )
-    width = given.width or (32 if network == "conv" else 256)
-    settings = {"shape": list(shape), "shift": shift, "scale": scale, "network": network}
-    settings |= {"latent_dim": latent_dim, "width": width}
-    settings |= {
-        name: getattr(given, name) for name in ("family", "data", "steps", "batch_size", "lr", "seed", "device")
-    }
-    run = Run(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
+    run = Run.planned(given, rows, kept)
     run.check_place(given.resume)
     group = join()
     if group.size > 1:
-        group.agree(settings=settings)
+        group.agree(settings=run.settings)
     x = run.scaled(rows)
     with run.made() if group.rank == 0 else contextlib.nullcontext():
         if given.family == "ppca":
             shared = group.size > 1 and not x.isnan().any()
             own = x.tensor_split(group.size)[group.rank]
-            model = PPCA.fit_stream([own], latent_dim) if shared else PPCA.fit(x, latent_dim)
+            model = PPCA.fit_stream([own], run.latent_dim) if shared else PPCA.fit(x, run.latent_dim)
             if group.rank == 0:
                 weights = {f"model.{name}": value for name, value in model.state_dict().items()}
                 checkpoint.write(run.checkpoint, weights, {})
@@ -118,7 +96,7 @@ def evaluate(given: Namespace) -> int:
 
 
 def compare_families(given: Namespace) -> int:
-    tuned = given.tuned and json.loads(given.tuned.read_text(encoding="utf-8"))
+    tuned = given.tuned and compare.read(given.tuned)
     budget = {name: getattr(given, name) for name in compare.BUDGET}
     results = compare.compare(given.path, families=given.families, seeds=given.seeds, tuned=tuned, **budget)
     print(compare.trials(results), compare.table(results), sep="\n\n")
@@ -196,6 +174,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except torch.OutOfMemoryError:
+        print("error: the device has too little memory: lower --width or --batch-size", file=sys.stderr)
+        return 2
     except (ValueError, OSError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         reason = f"{error.filename}: {error.strerror}" if named else " ".join(str(error).split())

@@ -406,15 +406,16 @@ def compare(
         The results: "about", budget, machine and versions; and "runs", a record each.
 
     Raises:
-        ValueError: if there is no such family, the file holds runs with another budget, or `tuned` has no trials.
+        ValueError: if there is no such family, the file is damaged or holds runs with another budget, or `tuned` has no
+            trials.
     """
     path, budget = Path(path), BUDGET | budget
     unknown = set(families) - set(FAMILIES)
     if unknown:
         raise ValueError(f"families must be of {', '.join(FAMILIES)}; there is no {', '.join(sorted(unknown))}")
     if path.exists():
-        results = json.loads(path.read_text(encoding="utf-8"))
-        other = {key: results["about"][key] for key in budget if results["about"][key] != budget[key]}
+        results = read(path)
+        other = {key: results["about"].get(key) for key in budget if results["about"].get(key) != budget[key]}
         if other:
             raise ValueError(f"{path} holds runs with {other}: name another file, or the same budget")
     else:
@@ -453,7 +454,26 @@ def chosen(results: dict, name: str) -> dict:
 
 def stored(name: str = "comparison") -> dict:
     """The results that come with the package: "comparison", and "comparison-large" with more time and parameters."""
-    return json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
+    return read(Path(__file__).with_name(f"{name}.json"))
+
+
+def read(path: Path) -> dict:
+    """The results of a file that `compare` has written.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds something else.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        whole = isinstance(results["about"], dict) and all(
+            {"name", "seed", "knobs"} <= record.keys() for record in results["runs"]
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged or holds no results of compare: name another file")
+    return results
 
 
 def _grid(name: str) -> Iterator[dict]:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,9 +61,47 @@ class Run:
             )
         self.settings = _settings_of(about) if settings is None else settings
         self.folder, self.checkpoint = folder, folder / "checkpoint.safetensors"
-        self.family, self.shape = self.settings["family"], torch.Size(self.settings["shape"])
+        self.family, self.latent_dim = self.settings["family"], self.settings["latent_dim"]
+        self.shape = torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
         self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+
+    @classmethod
+    def planned(cls, given: Namespace, rows: Tensor, kept: Tensor) -> Run:
+        """The run that `train` is asked for: what its options leave open, the data decide.
+
+        Args:
+            given: the options of `train`.
+            rows, kept: what `files.rows_of` gives.
+
+        Raises:
+            ValueError: if the family cannot learn these rows.
+        """
+        shape, pixels = rows.shape[1:], rows.ndim == 4
+        d = shape.numel()
+        if given.family == "ppca" and (given.latent_dim or 1) >= d:
+            columns = f"{d} column{'s' * (d > 1)}"
+            raise ValueError(
+                f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number"
+            )
+        if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
+            raise ValueError(
+                f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
+            )
+        shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
+        if not pixels:
+            shift, scale = units(rows)
+        network = given.network
+        if network is None:
+            divisible = pixels and not any(side % 4 for side in shape[1:])
+            network = "conv" if divisible and d > 1024 else "mlp"
+        most = {"ppca": d - 1, "autoencoder": max(1, d // 2)}.get(given.family, 16)
+        names = ("family", "data", "steps", "batch_size", "lr", "seed", "device")
+        settings = {"shape": list(shape), "shift": shift, "scale": scale, "network": network}
+        settings |= {"latent_dim": given.latent_dim or min(16, most)}
+        settings |= {"width": given.width or (32 if network == "conv" else 256)}
+        settings |= {name: getattr(given, name) for name in names}
+        return cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
 
     def check_place(self, resume: bool) -> None:
         """Let a training pass that overwrites nothing, or goes on with the same settings, "steps" apart.
@@ -86,13 +125,16 @@ class Run:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """The folder with its settings.json, while the block trains; after an error it stays if a step was done.
+        """The folder with its settings.json, while the block trains.
+
+        After an error it stays if a step was done; after a ValueError, with the settings as they were before.
 
         Raises:
             OSError: if the folder cannot be made or written.
         """
         new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         about = self.folder / "settings.json"
+        before = about.read_bytes() if about.exists() else None
         try:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +142,9 @@ class Run:
                 raise OSError(f"{self.folder} cannot be made a folder: {error.strerror}; name another one") from error
             _write(about, self.settings)
             yield
-        except BaseException:
+        except BaseException as error:
+            if self.trained and before and isinstance(error, ValueError):
+                about.write_bytes(before)
             if not self.trained:
                 with contextlib.suppress(OSError):
                     self.checkpoint.unlink(missing_ok=True)
@@ -125,8 +169,19 @@ class Run:
         return x.clamp(0, 1) if self.pixels else x
 
     def build(self) -> nn.Module:
-        """The model, untrained."""
-        d, shape, q, width = self.shape.numel(), self.shape, self.settings["latent_dim"], self.settings["width"]
+        """The model, untrained.
+
+        Raises:
+            ValueError: if its networks are too large for the memory.
+        """
+        try:
+            return self._built()
+        except RuntimeError as error:
+            width = self.settings["width"]
+            raise ValueError(f"networks of width {width} cannot be made ({error}): lower --width") from error
+
+    def _built(self) -> nn.Module:
+        d, shape, q, width = self.shape.numel(), self.shape, self.latent_dim, self.settings["width"]
 
         def encoder(outputs: int) -> nn.Module:
             return conv_encoder(shape, outputs, width) if self.conv else mlp(d, width, width, outputs)

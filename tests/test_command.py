@@ -107,6 +107,8 @@ def test_a_run_goes_on_and_ends_as_one(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["train", "vae", "digits", *TINY, "--folder", "once", "--steps", "6"]) == 0
     two, one = (checkpoint.read(Path(run) / "checkpoint.safetensors")[0] for run in ("runs/vae-digits", "once"))
     assert all(torch.equal(two[name], one[name]) for name in one)
+    assert main(["train", "vae", "digits", *TINY, "--resume", "--steps", "2"]) == 2
+    assert settings("vae-digits")["steps"] == 6  # a refusal changes nothing
     before = result("vae-digits")
     assert main(["evaluate", "runs/vae-digits"]) == 0
     assert result("vae-digits")["mmd"] == before["mmd"]
@@ -187,6 +189,10 @@ REFUSALS = {
     "no run": (["sample", "runs/none", "x.png"], "runs/none holds no run"),
     "ending": (["sample", "made", "x.txt"], "x.txt must end in .png, .npy or .csv"),
     "other settings": (["train", "autoencoder", "table.csv", "--folder", "made", "--resume"], "not"),
+    "too wide": (["train", "vae", "digits", "--width", "9" * 15], "cannot be made"),
+    "damaged comparison": (["compare", "broken.npz"], "broken.npz is damaged or holds no results of compare"),
+    "other trials": (["compare", "new.json", "--tuned", "list.json"], "list.json is damaged or holds no results"),
+    "no trials": (["compare", "new.json", "--tuned", "nowhere.json"], "nowhere.json: No such file"),
     "no draws": (["sample", "made", "x.png"], "an autoencoder has no p(z)"),
 }
 
@@ -225,6 +231,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     np.save("odd.npy", np.random.default_rng(0).random((30, 6, 6)))
     Path("broken.npz").write_bytes(b"PK\3\4 no archive")
     np.savez("two.npz", a=np.zeros(3), b=np.zeros(3))
+    Path("list.json").write_text('{"about": {}, "runs": [[1]]}', encoding="utf-8")
     if "made" in arguments:
         assert main(["train", "autoencoder", "table.csv", "--folder", "made", *TINY]) == 0
     if "drawn" in arguments or "untrained" in arguments:
@@ -244,6 +251,16 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     assert reason in line
     assert not said.out
     assert set(Path().rglob("*")) == there  # nothing half-written
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
+
+    monkeypatch.setattr("companion.__main__.fit", full)
+    assert main(["train", "vae", "table.csv"]) == 2
+    assert capsys.readouterr().err == "error: the device has too little memory: lower --width or --batch-size\n"
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
