@@ -36,7 +36,9 @@ for (const field of document.querySelectorAll(".share-box :is(input, textarea)")
 // the keyboard reach it. A part of the page is measured when it comes near, for that lays it out; until then the column is
 // compared with the width that a displayed formula knows, in em, and with the longest line of code; a table may be wider.
 const BOXES = "div.math, .cell_output, .cell_output > .output, div.highlight pre, .pst-scrollable-table-container";
-const near = new IntersectionObserver((seen) => fit(seen.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target)), { rootMargin: "100%" });
+const near = new IntersectionObserver((seen) => {
+  for (const { isIntersecting, target } of seen) if (isIntersecting) setTimeout(fit, 0, [target]); // a short task each
+}, { rootMargin: "100%" });
 
 function fit(parts) {
   for (const part of parts) near.unobserve(part);

@@ -65,7 +65,6 @@
       }
       form.querySelector("output").textContent = `${count} / ${entries.length}`;
     };
-    form.hidden = false;
     form.addEventListener("input", filter);
     form.addEventListener("submit", (event) => event.preventDefault());
     filter();

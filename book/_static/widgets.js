@@ -120,13 +120,13 @@
     }
   }
 
-  // A figure starts when it comes near; all of them do when somebody is about to print.
+  // A figure starts when it comes near, in a task of its own; all of them do when somebody is about to print.
   const waiting = new Set();
   function start(el) {
     near.unobserve(el);
     if (waiting.delete(el)) show(el);
   }
-  const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => isIntersecting && start(target)), { rootMargin: "100%" });
+  const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => isIntersecting && setTimeout(start, 0, target)), { rootMargin: "100%" });
   for (const script of document.querySelectorAll(`script[type="${VIEW}"]`)) {
     const el = script.nextElementSibling;
     waiting.add(el);
