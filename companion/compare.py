@@ -523,8 +523,8 @@ def _processor() -> str:
 
 #: Head of each column, and the value of a perfect model, if there is one.
 COLUMNS = {
-    "legible_1": ("legible, r ≤ 1", 1.0),
-    "legible_2": ("legible, r ≤ 2", 1.0),
+    "legible_1": ("legible, r\N{NO-BREAK SPACE}≤\N{NO-BREAK SPACE}1", 1.0),
+    "legible_2": ("legible, r\N{NO-BREAK SPACE}≤\N{NO-BREAK SPACE}2", 1.0),
     "held_out": ("held out", 0.1),
     "repeats": ("N Σ p²", 1.0),
     "letters": ("KL letters", 0.0),
@@ -646,9 +646,14 @@ def graded(
 
 def _cell(value: float, error: float) -> str:
     if math.isnan(error):
-        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return _signed(f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}")
     places = max(0, min(4, 1 - math.floor(math.log10(error)))) if error > 0 else 0 if abs(value) >= 100 else 2
-    return f"{value:,.{places}f} ±\N{NO-BREAK SPACE}{error:.{places}f}"
+    return _signed(f"{value:,.{places}f} ±\N{NO-BREAK SPACE}{error:.{places}f}")
+
+
+def _signed(number: str) -> str:
+    """With a true minus sign."""
+    return number.replace("-", "\N{MINUS SIGN}")
 
 
 def _markdown(lines: list[list[str]]) -> Table:

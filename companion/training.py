@@ -248,7 +248,8 @@ class _Training:
         self.objectives = _objectives(model, len(data))
         self.rates = _rates(self.objectives, settings["lr"])
         self.optimizers = [_adamw(objective.parameters, settings) for objective in self.objectives]
-        half = functools.partial(torch.autocast, self.device.type, torch.bfloat16)
+        # torch 2.6 would keep a cast made under no_grad, as in check_data, and give the weight no gradient
+        half = functools.partial(torch.autocast, self.device.type, torch.bfloat16, cache_enabled=False)
         self.autocast = half if settings["precision"] == "bfloat16" else contextlib.nullcontext
         averaged = {} if settings["ema"] is None else _averaged(model)
         self.averaged, self.ema = list(averaged.values()), {name: x.detach().clone() for name, x in averaged.items()}

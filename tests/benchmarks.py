@@ -261,7 +261,7 @@ def mode_run(name: str, loss: str, seed: int, steps: int) -> tuple[ModeScore, fl
     generator = torch.Generator().manual_seed(seed)
     x, modes, std, scale, penalty = {
         "ring": (data.ring(100_000, generator=generator), data.ring_modes(), 0.01, 1.0, 0.03),
-        "grid": (data.grid(100_000, generator=generator), data.grid_modes(), 0.05, 4.0, 0.002),
+        "grid": (data.grid(100_000, generator=generator), data.grid_modes(), 0.05, 4.0, 0.004),
     }[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)

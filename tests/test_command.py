@@ -387,9 +387,9 @@ def test_other_columns_are_no_row_numbers(column: np.ndarray) -> None:
 def test_known_entries_stay_as_they_were() -> None:
     text = '"a, m",b\n123456789.25,0.10\n,-3e-7\n1234567, NA \n'
     Path("gaps.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    filled = torch.tensor([[9.0, 9], [1 / 3, 9], [9, 2e7]])
+    filled = torch.tensor([[9.0, 9], [1 / 3, 9], [9, 2.5]])
     files.save_filled(Path("filled.csv"), Path("gaps.csv"), filled)
-    expected = text.replace("\n,", "\n0.33333334,").replace(" NA ", "2e+07")
+    expected = text.replace("\n,", "\n0.33333334,").replace(" NA ", "2.5")
     assert Path("filled.csv").read_text(encoding="utf-8") == expected
     np.save("gaps.npy", [[123456789.25, 0.1], [np.nan, 2]])
     files.save_filled(Path("two.csv"), Path("gaps.npy"), filled[:2])

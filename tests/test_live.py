@@ -50,6 +50,8 @@ def test_it_runs_alone_on_a_phone(site: Path, server: str, visit, lang: str, pag
         tab.set_viewport_size({"width": width, "height": 800})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.locator(".widget").bounding_box()["height"] > 200
+    numbered = re.match(r"(그림|Figure) \d+\.\d+ · ", tab.locator("h1").inner_text())
+    assert bool(numbered) == name.startswith("figure-")
     scripts = tab.eval_on_selector_all("script[src]", "all => all.map(({src}) => src.split('/').at(-1))")
     assert scripts == ["widgets.js"]
     target, _, place = tab.locator("main a").get_attribute("href").partition("#")

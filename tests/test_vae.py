@@ -294,6 +294,13 @@ def test_gaussian_can_be_held():
     assert model.likelihood.sigma2.item() == pytest.approx(0.25)
 
 
+def test_the_first_step_in_bfloat16_trains_all_weights(device):
+    model = make_vae(Gaussian(0.25), dtype=torch.float32, device=device)
+    before = {name: x.detach().clone() for name, x in model.named_parameters()}
+    fit(model, torch.rand(50, 6), steps=1, precision="bfloat16", progress=False)
+    assert not any(torch.equal(before[name], x) for name, x in model.named_parameters())
+
+
 def test_any_distribution_can_be_the_likelihood(x):
     model = make_vae(lambda mean: Independent(Laplace(mean, 0.5), 1))
     assert model.elbo(x).shape == (5,)

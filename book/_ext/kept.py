@@ -14,6 +14,14 @@ from sphinx.application import Sphinx
 VERSIONS = f"{pygments.__version__} {sphinx.__version__}"
 
 
+def store(path: Path, text: str) -> None:
+    """Write a file as a whole: another build may be reading it."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8", newline="\n")
+    fresh.replace(path)
+
+
 def _keep(app: Sphinx) -> None:
     """Let the builder take from `_build` what the last build of this edition coloured."""
     path = Path(app.srcdir).parent.parent / "_build" / f"code-{app.config.language}.json"
@@ -29,10 +37,7 @@ def _keep(app: Sphinx) -> None:
 
     def write(app: Sphinx, error: Exception | None) -> None:
         if error is None and not app._warncount:
-            path.parent.mkdir(exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
-            fresh.write_text(json.dumps({"versions": VERSIONS, "code": used}), encoding="utf-8", newline="\n")
-            fresh.replace(path)
+            store(path, json.dumps({"versions": VERSIONS, "code": used}))
 
     app.builder.highlighter.highlight_block = highlight_block
     app.connect("build-finished", write)

@@ -84,7 +84,7 @@ def _alone(app: Sphinx, view: nodes.raw, docname: str, taken: list[str]) -> dict
     name = docname
     if caption is not None and "figure-caption" in caption.get("classes", ()):
         name = anchor = caption["ids"][0]
-        title = f"{caption.children[0].astext().rstrip('.')} · {title}"
+        title = f"{caption.next_node(nodes.strong).astext().rstrip('.')} · {title}"
     taken.append(name)
     if taken.count(name) > 1:
         name = f"{name}-{taken.count(name)}"

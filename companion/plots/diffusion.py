@@ -44,7 +44,7 @@ def schedules(t: Tensor, kinds: dict[str, Any]) -> Figure:
         left.plot(t, schedule.sigma(t), color=colour, ls="--", lw=1.2)
         right.plot(t, schedule.snr(t).log(), color=colour)
     left.set(xlabel="$t$", xlim=(0, 1), ylim=(0, 1.02))
-    left.set_title(r"$\alpha_t$  ,  $\sigma_t$ (- -)")
+    left.set_title(r"$\alpha_t,\;\sigma_t$")
     right.legend(*left.get_legend_handles_labels(), fontsize=10, loc="lower left", handlelength=1.2)
     right.set(xlabel="$t$", xlim=(0, 1), ylim=(-12, 12))
     right.set_title(r"$\log\,\mathrm{SNR}(t)$")
@@ -70,12 +70,12 @@ def image_rows(rows: list[Tensor], titles: list[str], labels: list[str], scale: 
         len(rows), len(titles), figsize=(scale * len(titles) + 0.5, scale * len(rows) + 0.3), squeeze=False
     )
     for line, images, label in zip(axes, rows, labels, strict=True):
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=13)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=16)
         for axis, image in zip(line, images, strict=True):
             draw_image(axis, image)
             axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title, fontsize=12)
     return figure
 
 
@@ -228,7 +228,7 @@ def _step(axis: Axes, start: float, end: float, height: float, label: str, bend:
 
 def denoiser_scheme() -> Figure:
     """How x_t passes through a `ResidualMLP`, and how time and labels enter its blocks."""
-    figure, axis = plt.subplots(figsize=(6.8, 2.2))
+    figure, axis = plt.subplots(figsize=(5.4, 2.3))
     places = {
         "x": (0.0, 1.0, "$x_t$"),
         "h": (1.5, 1.0, "$h$"),

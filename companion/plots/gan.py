@@ -154,7 +154,7 @@ def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure
         marked: flat indices of the cells to frame, shape (m,).
         letters: whether rows and columns are the 19 initials and 21 vowels; then they are named.
     """
-    figure, axis = plt.subplots(figsize=(5.6, 4.3) if letters else (4.6, 3.5))
+    figure, axis = plt.subplots(figsize=(5.2, 5.0) if letters else (4.6, 3.5))
     shades = LinearSegmentedColormap.from_list("counts", plt.get_cmap("Blues")(torch.linspace(0.25, 1, 64).numpy()))
     shades = shades.with_extremes(under="white")
     picture = axis.imshow(counts.numpy(), cmap=shades, vmin=0.5, aspect="auto")
@@ -164,9 +164,9 @@ def coverage(counts: Tensor, marked: Tensor, *, letters: bool = False) -> Figure
     axis.set(xlabel="$z_2$", xticks=[], yticks=[])
     if letters:
         for which, all_letters, names in (("x", JUNGSEONG, ROMAN[1]), ("y", CHOSEONG, ROMAN[0])):
-            letter_ticks(axis, which, all_letters, names=names, size=9)
-        axis.tick_params("x", length=0, labelsize=8, labelrotation=90, pad=15)
-        axis.tick_params("y", length=0, labelsize=8, pad=15)
+            letter_ticks(axis, which, all_letters, names=names, size=11)
+        axis.tick_params("x", length=0, labelsize=10, labelrotation=90, pad=18)
+        axis.tick_params("y", length=0, labelsize=10, pad=16)
     axis.set_ylabel("$z_1$", rotation=0, labelpad=10)
     figure.colorbar(picture, ax=axis, pad=0.02)
     return figure

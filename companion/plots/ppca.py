@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import ConnectionPatch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -60,23 +59,6 @@ def ppca_model(model: nn.Module, z: float) -> Figure:
     right.plot(*samples.T, ".", color=BLUE, ms=2.5, alpha=0.5, mew=0)
     ppca_ellipses(right, model)
     right.set_title(r"$p(x)=\mathcal{N}(x;\mu,WW^T+\sigma^2I)$")
-    path = ConnectionPatch(
-        (z, 0),
-        (mu + z * W).tolist(),
-        "data",
-        "data",
-        axesA=left,
-        axesB=middle,
-        arrowstyle="->",
-        connectionstyle="arc3,rad=0.3",
-        shrinkA=6,
-        shrinkB=24,
-        mutation_scale=12,
-        color=VERMILION,
-        lw=1.2,
-    )
-    path.set_in_layout(False)
-    figure.add_artist(path)
     return figure
 
 

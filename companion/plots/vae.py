@@ -32,19 +32,19 @@ def vae_blocks() -> Figure:
     figure, axis = _blocks(9.4, -0.25)
     _block(axis, 0.5, "$x$", 2.0, 0.5, fill="#D9D9D9")
     _funnel(axis, 1.1, 2.6, 2.0, 1.4, r"$q_\phi(z\,|\,x)$")
-    _block(axis, 3.3, r"$m_\phi(x)$", 0.62, 0.9, y=1.95)
-    _block(axis, 3.3, r"$s_\phi(x)$", 0.62, 0.9, y=1.05)
+    _block(axis, 3.3, r"$m_\phi(x)$", 0.62, 1.0, y=1.95)
+    _block(axis, 3.3, r"$s_\phi(x)$", 0.62, 1.0, y=1.05)
     _block(axis, 4.9, "$z$", 0.9, 0.5)
     _funnel(axis, 5.6, 7.1, 0.9, 2.0, r"$p_\theta(x\,|\,z)$")
     _block(axis, 7.75, r"$g_\theta(z)$", 2.0, 0.75)
     _block(axis, 8.95, r"$\tilde{x}$", 2.0, 0.5)
     node(axis, 4.1, 0.1, r"$\varepsilon$")
-    axis.text(4.5, 0.05, r"$\mathcal{N}(0,I)$", va="center", fontsize=13)
+    axis.text(4.5, 0.05, r"$\mathcal{N}(0,I)$", va="center", fontsize=14)
     for start, end in (((0.75, 1.5), (1.1, 1.5)), ((5.15, 1.5), (5.6, 1.5)), ((7.1, 1.5), (7.37, 1.5))):
         arrow(axis, start, end)
     for y in (1.95, 1.05):
-        arrow(axis, (2.6, y), (2.85, y))
-        arrow(axis, (3.75, y), (4.65, 1.5 + 0.25 * (y - 1.5)))
+        arrow(axis, (2.6, y), (2.8, y))
+        arrow(axis, (3.8, y), (4.65, 1.5 + 0.25 * (y - 1.5)))
     arrow(axis, (4.22, 0.34), (4.68, 1.03), dashed=True)
     arrow(axis, (8.13, 1.5), (8.7, 1.5), dashed=True)
     axis.text(4.85, 2.3, r"$m+s\odot\varepsilon$", ha="center", fontsize=14)
@@ -57,10 +57,10 @@ def training_blocks() -> Figure:
     _block(axis, 0.8, "$x_1$\n$\\vdots$\n$x_N$", 2.0, 0.8, fill="#D9D9D9")
     _block(axis, 2.15, r"$\mathcal{B}$", 0.9, 0.6, fill="#D9D9D9")
     _funnel(axis, 2.9, 4.3, 2.0, 1.2, r"$q_\phi(z\,|\,x)$")
-    _block(axis, 5.3, r"$m+s\odot\varepsilon$", 0.9, 1.35)
+    _block(axis, 5.3, r"$m+s\odot\varepsilon$", 0.9, 1.5)
     _funnel(axis, 6.3, 7.7, 1.2, 2.0, r"$p_\theta(x\,|\,z)$")
     _block(axis, 8.9, r"$-\mathcal{L}$", 0.9, 1.1)
-    for start, end in ((1.2, 1.85), (2.45, 2.9), (4.3, 4.62), (5.98, 6.3), (7.7, 8.35)):
+    for start, end in ((1.2, 1.85), (2.45, 2.9), (4.3, 4.55), (6.05, 6.3), (7.7, 8.35)):
         arrow(axis, (start, 1.5), (end, 1.5))
     axis.plot([8.9, 8.9, 3.6], [1.05, 0.2, 0.2], color=VERMILION, lw=1.4, ls=(0, (4, 2)))
     for x, y, label in ((7.0, 0.62, r"$\nabla_\theta$"), (3.6, 0.66, r"$\nabla_\phi$")):
@@ -83,7 +83,8 @@ def elbo_bars(widths: list[float], elbo: list[Tensor], log_p: Tensor) -> Figure:
     gaps = [float(log_p) - bound for bound in bounds]
     axis.bar(places, gaps, 0.62, bounds, color="#C9C9C9", label="KL")
     axis.axhline(float(log_p), color=INK, lw=1, ls="--")
-    axis.text(len(widths) - 0.4, float(log_p), r"$\log p(x)$", va="bottom", fontsize=13)
+    end = len(widths) - 0.4, float(log_p)
+    axis.annotate(r"$\log p(x)$", end, (0, 3), textcoords="offset points", va="bottom", fontsize=13)
     axis.set_xticks(places, [f"{width:g}" for width in widths])
     axis.set(xlabel="$c$", xlim=(-0.6, len(widths) + 0.5), ylim=(0, 1.15 * float(log_p)), ylabel="nat")
     axis.legend(loc="lower right", fontsize=13, handlelength=1)
@@ -116,7 +117,7 @@ def reparameterised(eps: Tensor, targets: list[tuple[float, float]]) -> Figure:
 
 
 def _blocks(width: float, bottom: float) -> tuple[Figure, Axes]:
-    figure, axis = plt.subplots(figsize=(0.85 * width, 0.85 * (2.65 - bottom)))
+    figure, axis = plt.subplots(figsize=(0.72 * width, 0.72 * (2.65 - bottom)))
     axis.set(xlim=(0.1, width - 0.1), ylim=(bottom, 2.65), aspect="equal")
     axis.axis("off")
     return figure, axis
@@ -166,10 +167,11 @@ def rate_distortion(curves: list[Tensor], linear: Tensor, deep: Tensor, labels: 
         axis.plot(*curve, color=INK, lw=1, ls=style)
     axis.plot(*linear.T, "o", color=BLUE, mfc="w", ms=7)
     axis.plot(*deep.T, "s", color=VERMILION, ms=5.5)
-    solid = curves[0][:, curves[0][0].argsort()].tolist()
+    solid, dashed = (curve[:, curve[0].argsort()].tolist() for curve in curves)
     for (rate, distortion), label in zip(deep.tolist(), labels, strict=True):
-        above = distortion > np.interp(rate, *solid) + 0.1
-        offset, side = ((5, 7), "left") if above else ((-5, -15), "right")  # away from both curves
+        below, above = distortion - np.interp(rate, *solid), np.interp(rate, *dashed) - distortion
+        offset = (5, 7) if above > 0.7 else (9, -4)  # away from both curves
+        offset, side = (offset, "left") if below > 0.1 else ((-5, -15), "right")
         axis.annotate(label, (rate, distortion), offset, textcoords="offset points", fontsize=13, ha=side)
     axis.set(xlabel=r"$R$", xlim=(-0.5, 16), ylim=(0, None))
     axis.set_title(r"$\mathbb{E}\,\|x-\tilde{x}\|^2$", fontsize=14)

@@ -506,10 +506,13 @@ function buildPlayground(model, root, signal) {
   const dots = (context, points, size, scale) => {
     for (const [x, y] of points) context.fillRect((x + VIEW) * scale - size / 2, (VIEW - y) * scale - size / 2, size, size);
   };
-  const paint = (canvas, picture) => {
+  /** A canvas is painted again only when something that it shows has changed. */
+  const paint = (canvas, picture, cross) => {
     const ratio = Math.min(devicePixelRatio, 2);
     const side = Math.round(canvas.clientWidth * ratio);
-    if (!side) return;
+    const shown = [side, picture, cross, data, host.dataset.theme];
+    if (!side || shown.every((part, i) => part === canvas.shown?.[i])) return;
+    canvas.shown = shown;
     Object.assign(canvas, { width: side, height: side });
     const context = canvas.getContext("2d");
     const style = getComputedStyle(host);
@@ -520,21 +523,20 @@ function buildPlayground(model, root, signal) {
     context.globalAlpha = picture ? 0.35 : 0.7;
     dots(context, data.points, (picture ? 2 : 3) * ratio, scale);
     context.globalAlpha = 1;
-    if (!picture) return context;
+    if (cross) {
+      const [x, y] = [(cross[0] + VIEW) * scale, (VIEW - cross[1]) * scale];
+      context.strokeStyle = colour("vermilion");
+      context.lineWidth = 2;
+      context.stroke(new Path2D(`M${x - 12} ${y}h24M${x} ${y - 12}v24`));
+    }
+    if (!picture) return;
     if (picture.map.field) arrows(context, picture.map.field, scale, ratio, style.color);
     context.fillStyle = colour("blue");
     dots(context, pairs(picture.samples), 2.6 * ratio, scale);
   };
   const draw = (element) => {
     host = element;
-    const context = paint(pad);
-    if (cursor && context) {
-      const scale = pad.width / (2 * VIEW);
-      const [x, y] = [(cursor[0] + VIEW) * scale, (VIEW - cursor[1]) * scale];
-      context.strokeStyle = getComputedStyle(host).getPropertyValue("--vermilion");
-      context.lineWidth = 2;
-      context.stroke(new Path2D(`M${x - 12} ${y}h24M${x} ${y - 12}v24`));
-    }
+    paint(pad, undefined, cursor);
     $("#count").textContent = data.points.length;
     $("#train").textContent = running ? t.pause : t.train;
     for (const name of NAMES) {
@@ -618,7 +620,7 @@ function curve(svg, rows) {
   const [first, last] = [rows[0]?.[0], rows.at(-1)?.[0]];
   const path = (which) =>
     rows.length < 2 ? "" : line(rows.map((row) => [((row[0] - first) / (last - first || 1)) * width, 2 + clamp((high - row[which]) / (high - low || 1), 0, 1) * (height - 5)]));
-  svg.querySelector(".axis").setAttribute("d", `M0 ${height - 1}H${width}`);
+  svg.querySelector(".axis").setAttribute("d", rows.length < 2 ? "" : `M0 ${height - 1}H${width}`);
   svg.querySelector(".d").setAttribute("d", path(1));
   svg.querySelector(".g").setAttribute("d", rows[0]?.length > 2 ? path(2) : "");
 }
