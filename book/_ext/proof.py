@@ -73,7 +73,7 @@ class Proof:
     def said(self, number: str) -> str:
         """The method's sentence and the measured error."""
         method = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(self.methods[number][self.lang]))
-        method = re.sub(r"\b([a-zA-Z])_(\w)\b", r"\1<sub>\2</sub>", method)
+        method = re.sub(r"(?a)(?<!\w)([a-zA-Z])_(\w)(?!\w)", r"\1<sub>\2</sub>", method)
         return f'<p class="check-method">{method}</p>\n<p class="check-error">{self.error(number)}</p>\n'
 
     def error(self, number: str) -> str:
