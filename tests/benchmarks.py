@@ -555,7 +555,7 @@ def diffusion_hangul() -> None:
     asked = hangul.labels[torch.randint(len(hangul.x), (n,), generator=torch.Generator().manual_seed(2))]
     for w in (1, 2):
         samples = model.sample(n, Heun(5), asked, w, generator=torch.Generator().manual_seed(1))
-        rows.append(scored(f"Heun(5), labels, w = {w}", 9 * w, samples, asked))
+        rows.append(scored(f"Heun(5), labels, ω = {w}", 9 * w, samples, asked))
     head = ("sampler", "evaluations", "Fréchet", "legible at 1, 2, 3", "distinct", "held out", "right letters", "all 3")
     table(head, rows)
     race(
