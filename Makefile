@@ -46,7 +46,7 @@ notebooks: $(VENV)/test  ## execute the chapters that changed and derive both ed
 evidence: $(VENV)/test  ## what a chapter's bounds rest on: make evidence CHAPTER=03-vae
 	$(BIN)/python book/evidence.py $(CHAPTER)
 
-writer: $(VENV)/test  ## train the network that writes names on the first page (25 minutes of a core)
+writer: $(VENV)/test  ## train the network that writes names on the first page (up to an hour of a core)
 	$(BIN)/python book/writer.py
 
 digests: $(VENV)/book  ## state that the tests check the formulas as they are now, after a look at those that fail

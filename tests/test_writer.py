@@ -92,7 +92,7 @@ def test_the_recipe_trains_and_goes_on_from_its_checkpoint(tmp_path: Path) -> No
 
 def test_the_figures_are_those_that_the_book_promises() -> None:
     held_out = ABOUT["figures"][f"held out, guidance {writer.GUIDANCE:g}"]
-    assert held_out["right"] >= 0.96
+    assert held_out["right"] >= 0.97
     assert held_out["legible"] >= 0.96
     assert held_out["n"] >= len(data().held_out)
 
@@ -358,12 +358,15 @@ def test_nothing_is_loaded_before_the_first_letter(show) -> None:
 
 
 def test_the_writing_is_the_syllable_that_was_typed(show) -> None:
+    """Of ten at least nine, for three of a hundred go wrong."""
     page = show(lang="ko")
-    page.find("#name").fill("한글 공원")
+    typed = "한글공원나무바다새벽"
+    page.find("#name").fill(typed)
     ink = page.ready().ink()
     nearest = torch.cdist(ink, data().x).argmin(1)
-    assert "".join(compose(*data().labels[row].tolist()) for row in nearest) == "한글공원"
-    assert page.status == "훈련에서 감추어 본 적이 없는 글자: 공, 원."
+    written = [compose(*data().labels[row].tolist()) for row in nearest]
+    assert sum(one == other for one, other in zip(written, typed, strict=True)) >= 9
+    assert page.status == "훈련에서 감추어 본 적이 없는 글자: 공, 원, 무."
     assert page.find(".new").count() == 2
     assert page.find("canvas").first.get_attribute("aria-label") == "한, t = 0.00"
 
@@ -378,7 +381,7 @@ def test_time_and_guidance_and_again_change_the_picture(show) -> None:
     assert torch.equal(page.ready().ink(), written)
     page.find("#guidance").fill("0")
     assert (page.ready().ink() - written).abs().mean() > 0.02
-    page.find("#guidance").fill("2")
+    page.find("#guidance").fill("2.5")
     assert torch.equal(page.ready().ink(), written)
     page.find("#again").click()
     assert not torch.equal(page.ready().ink(), written)
@@ -402,7 +405,10 @@ def test_what_is_left_out_is_said_in_one_sentence(show) -> None:
     page.find("#name").fill("민😀")
     assert page.ready().status.startswith("Left out: 😀. The network writes Hangul syllables only.")
     page.find("#name").fill("😀")
-    assert page.status == "Left out: 😀. The network writes Hangul syllables only. There is no syllable to write yet."
+    assert (
+        page.ready().status
+        == "Left out: 😀. The network writes Hangul syllables only. There is no syllable to write yet."
+    )
     assert page.find(".tile").count() == 0
     assert page.said == []
 

@@ -237,7 +237,7 @@ function buildWriter(root, signal, model, image) {
   root.innerHTML += writerTemplate(t);
   const $ = (selector) => root.querySelector(selector);
   const on = (selector, event, listener) => $(selector).addEventListener(event, listener, { signal });
-  const state = { text: "", seed: 1, guidance: 2, time: 0, chosen: 0, playing: null, said: "" };
+  const state = { text: "", seed: 1, guidance: 2.5, time: 0, chosen: 0, playing: null, said: "" };
   const ways = new Map(); // of the syllables that are written, by all that decides them
   const film = recorded(image);
   const key = (syllable, place) => [syllable, place, state.seed, state.guidance].join();
@@ -351,7 +351,7 @@ function buildWriter(root, signal, model, image) {
     if (!settings.get("write")) return;
     const number = (name, low, high, other) => (settings.has(name) ? clamp(Number(settings.get(name)) || 0, low, high) : other);
     $("#name").value = settings.get("write");
-    change({ text: settings.get("write"), seed: number("seed", 1, 9999, 1), guidance: number("guidance", 0, 4, 2), time: number("t", 0, 1, 0), chosen: 0, playing: null });
+    change({ text: settings.get("write"), seed: number("seed", 1, 9999, 1), guidance: number("guidance", 0, 4, 2.5), time: number("t", 0, 1, 0), chosen: 0, playing: null });
     root.host.scrollIntoView({ block: "center" });
   };
   addEventListener("hashchange", arrive, { signal });
