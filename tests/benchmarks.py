@@ -389,7 +389,8 @@ def vae_digits() -> None:
         vae = VAE(*nets, categorical(levels))
         start = time.perf_counter()
         steps = epochs * (len(train) // size)
-        fit(vae, train, steps=steps, batch_size=size, lr=2e-3, weight_decay=0.5, ema=0.992, seed=seed, progress=False)
+        settings = {"lr": 2e-3, "weight_decay": 0.5, "ema": 0.992, "precision": "float32"}
+        fit(vae, train, steps=steps, batch_size=size, seed=seed, progress=False, **settings)
         return time.perf_counter() - start, minus_elbo(vae, test), epochs
 
     contestants = {
@@ -442,17 +443,13 @@ def vae_throughput() -> None:
         vae = VAE(*networks(), bernoulli)
         fit(vae, x, steps=len(x) // size, batch_size=size, precision=precision, progress=False)
 
-    for size, precision in ((128, "float32"), (512, "auto")):
-        chosen = f"auto: {find_precision('auto', find_device())}" if precision == "auto" else precision
-        race(
-            {
-                f"DataLoader loop, batch {size}, float32": lambda size=size: loop(size),
-                f"fit, batch {size}, {chosen}": lambda size=size, precision=precision: ours(size, precision),
-            },
-            rounds=7,
-            items=len(x),
-            unit="images/s",
-        )
+    precisions = dict.fromkeys(("float32", find_precision("auto", find_device())))
+    for size in (128, 512):
+        contestants = {f"DataLoader loop, batch {size}, float32": functools.partial(loop, size)}
+        contestants |= {
+            f"fit, batch {size}, {precision}": functools.partial(ours, size, precision) for precision in precisions
+        }
+        race(contestants, rounds=7, items=len(x), unit="images/s")
 
 
 @section("diffusion-points")

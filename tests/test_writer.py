@@ -367,7 +367,7 @@ def test_the_writing_is_the_syllable_that_was_typed(show) -> None:
     written = [compose(*data().labels[row].tolist()) for row in nearest]
     assert sum(one == other for one, other in zip(written, typed, strict=True)) >= 9
     assert page.status == "훈련에서 감추어 본 적이 없는 글자: 공, 원, 무."
-    assert page.find(".new").count() == 2
+    assert page.find(".new").count() == 3
     assert page.find("canvas").first.get_attribute("aria-label") == "한, t = 0.00"
 
 
