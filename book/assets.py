@@ -17,6 +17,7 @@ FOLDER = "assets"
 STYLESHEET = re.compile(r'\s*<link (?=[^>]*rel="stylesheet")[^>]*?href="([^"?]+)[^>]*>')
 STATE = re.compile(r'<script type="application/vnd\.jupyter\.widget-state\+json">(.*?)</script>', re.DOTALL)
 CELL = re.compile(r"<td[ >].*?</td>", re.DOTALL)
+CORNER = re.compile(r'<th class="head([^"]*)"><p></p></th>')  # above the names of the rows
 SENTENCE = 45  # letters in a row of a table that a phone is too narrow for
 FOLDED = re.compile(r"<(details|script|noscript|textarea|mjx-container)\b.*?</\1>", re.DOTALL)
 PHONE = 380  # pixels of its column
@@ -164,7 +165,8 @@ def _height(section: str) -> int:
 
 
 def _named(page: str) -> str:
-    """Cells of a table with sentences carry the name of their column: on a phone custom.css stacks them."""
+    """Cells of a table with sentences carry the name of their column: on a phone custom.css stacks them. A head without
+    words is no head."""
 
     def rows(table: re.Match[str]) -> str:
         columns = [_text(head) for head in re.findall(r'<th class="head.*?</th>', table[0], re.DOTALL)]
@@ -175,7 +177,7 @@ def _named(page: str) -> str:
         named = CELL.sub(lambda cell: f"<td{next(names)}{cell[0][3:]}", table[0])
         return named.replace('<table class="table"', '<table class="table stacks"', 1)
 
-    return re.sub(r'<table class="table".*?</table>', rows, page, flags=re.DOTALL)
+    return CORNER.sub(r'<td class="\1"></td>', re.sub(r'<table class="table".*?</table>', rows, page, flags=re.DOTALL))
 
 
 def _text(element: str) -> str:

@@ -116,8 +116,8 @@ const diffusionTemplate = (t, images) => `
     </div>
   </div>
   ${images ? `<div class="film">
-    <span class="math">${X(0, "t")}</span><canvas class="noisy" role="img"></canvas>
-    <span class="math clean-name"></span><canvas class="clean" role="img"></canvas>
+    <span class="math">${X(0, "t")}</span><canvas class="noisy" role="img" aria-label="${t.noisy}"></canvas>
+    <span class="math clean-name"></span><canvas class="clean" role="img" aria-label="${t.clean}"></canvas>
     ${images.schedule ? shares(t) : ""}
   </div>` : ""}`;
 
