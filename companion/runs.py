@@ -143,14 +143,15 @@ class Run:
             _write(about, self.settings)
             yield
         except BaseException as error:
-            if self.trained and before and isinstance(error, ValueError):
-                about.write_bytes(before)
             if not self.trained:
                 with contextlib.suppress(OSError):
                     self.checkpoint.unlink(missing_ok=True)
                     about.unlink(missing_ok=True)
                     for folder in new:
                         folder.rmdir()
+            elif before and isinstance(error, ValueError):
+                with checkpoint.replacing(about) as file:
+                    file.write(before)
             raise
 
     @functools.cached_property
