@@ -37,7 +37,7 @@ def solutions() -> dict[str, str]:
     cells = [cell.source for page in pages for cell in jupytext.read(page, fmt="md:myst").cells]
     found = {}
     for source in cells:
-        title = re.match(r"#@title 풀이 · Solution (\d+\.\d+)\n", source)
+        title = re.match(r"#@title 풀이 · Solution ([A\d]\.\d+)\n", source)
         if title and title[1] in CHECKS:
             check = re.search(rf"(?ms)^check_{title[1].replace('.', '_')}\(.*?\)$", source)
             found[title[1]] = source[: check.end()] if check else source
