@@ -9,6 +9,7 @@ import re
 
 import jupytext
 import notebooks
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,7 @@ def test_every_check_has_its_solution() -> None:
 @pytest.mark.slow
 def test_the_chapters_solution_passes(number: str, capsys: pytest.CaptureFixture) -> None:
     module, _ = CHECKS[number]
-    exec(SOLUTIONS[number], {"torch": torch, "math": math, "F": F, "Normal": Normal, **vars(module)})
+    exec(SOLUTIONS[number], {"torch": torch, "np": np, "math": math, "F": F, "Normal": Normal, **vars(module)})
     assert capsys.readouterr().out.strip() == f"{number} ✓"
 
 

@@ -30,6 +30,7 @@ TEXTS = {
         '노트북은 <a href="https://colab.research.google.com/" rel="noopener">Colab</a>의 ‘업로드’에서 열고 '
         "패키지는 그 왼쪽의 ‘파일’에 올린 뒤 셀을 차례로 실행한다.",
         "callout": "이 상자의 주소",
+        "exercise": "이 문제의 주소",
         "download": "노트북 내려받기",
         "menu": "차례",
         "on_page": "이 페이지의 내용",
@@ -51,6 +52,7 @@ TEXTS = {
         '<a href="https://colab.research.google.com/" rel="noopener">Colab</a>, put the package into “Files” '
         "at its left, and run the cells in order.",
         "callout": "Link to this box",
+        "exercise": "Link to this exercise",
         "download": "Download the notebook",
         "menu": "Contents",
         "on_page": "On this page",
@@ -103,6 +105,22 @@ class CallOuts(SphinxTransform):
                 admonition["ids"].append(f"mistake-{mistakes}")
             admonition += quote.children if len(words) > 1 else quote.children[1:]
             quote.replace_self(admonition)
+
+
+class Exercises(SphinxTransform):
+    """A paragraph that starts with a bold **2.3 (code)** can be linked to."""
+
+    default_priority = 300
+
+    def apply(self) -> None:
+        for strong in list(self.document.findall(nodes.strong)):
+            number, paragraph = re.match(r"(\w+)\.(\d+) \(", strong.astext()), strong.parent
+            if number and paragraph.astext().startswith(strong.astext()):
+                anchor = f"exercise-{number[1]}-{number[2]}".lower()
+                paragraph["ids"].append(anchor)
+                paragraph.insert(
+                    paragraph.index(strong) + 1, permalink(anchor, TEXTS[self.config.language]["exercise"])
+                )
 
 
 #: U+2060 forbids a line break, U+00A0 is a space that does.
@@ -253,6 +271,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", _page_context, priority=100)
     app.connect("build-finished", _finish)
     app.add_transform(CallOuts)
+    app.add_transform(Exercises)
     app.add_transform(LineBreaks)
     app.add_transform(HiddenCells)
     app.add_node(HideCodeCellNode, override=True, html=(_visit_hidden, _depart_hidden))

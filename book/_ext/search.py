@@ -19,12 +19,16 @@ from equations import INDEX, formula
 from frame import JOINER
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexWalker, get_default_latex_context_db
-from sections import NUMBER
+from sections import headings
 from sphinx.application import Sphinx
 
 SILENT = nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment, nodes.image, nodes.title
 GLOSSARY = "glossary"
-KINDS = {"ko": {"eq": "식 ({})", "figure": "그림 {}"}, "en": {"eq": "Formula ({})", "figure": "Figure {}"}}
+KINDS = {
+    "ko": {"eq": "식 ({})", "figure": "그림 {}", "exercise": "연습 {}"},
+    "en": {"eq": "Formula ({})", "figure": "Figure {}", "exercise": "Exercise {}"},
+}
+NUMBER = re.compile(r"(?:\d+|A)\.\d+(?= )")
 #: Other names in the glossary's last column: "…라고도 한다", "…라고 줄여 쓴다", "also called …", "… for short".
 OTHER = re.compile(
     r"(?:^|[.;] )([^.;]+?)이?라고(?:도 한다| 줄여 쓴다)|also called (?:the )?([^.;]+)|([^.;]+) for short"
@@ -37,6 +41,9 @@ BEFORE = (
     (r"\\Vert", r"\\ ‖\\ "),
     (r"(\\(?!frac|sqrt|hat|tilde|bar|math|text|operatorname)[A-Za-z]+) ", r"\1{} "),
 )
+#: What a page takes from the package, and the names among these that are no words of the text.
+IMPORTED = re.compile(r"from companion[\w.]* import ([\w, ]+|\([^)]*\))")
+NAME = re.compile(r"[a-z\d]+(?:_[a-z\d]+)+|[A-Z]\w*[a-z]\w*[A-Z]\w*|[A-Z]{2,}[a-z]\w*|[A-Z][A-Za-z]*[A-Z]")
 AFTER = ((r"\^2(?!\d)", "²"), (r"\^⊤", "ᵀ"), (r"(?<=[(\[⟨]) | (?=[)\]⟩,;])", ""))
 READER, COMMANDS = LatexNodes2Text(strict_latex_spaces=True), get_default_latex_context_db()
 
@@ -59,6 +66,8 @@ def plain(node: nodes.Node) -> str:
     def parts(node: nodes.Node) -> str:
         if isinstance(node, nodes.math):
             return untex(node.astext())
+        if isinstance(node, nodes.raw):
+            return ""
         return "".join(map(parts, node.children)) if node.children else node.astext()
 
     return unicodedata.normalize("NFC", " ".join(parts(node).replace(JOINER, "").split()))
@@ -77,36 +86,53 @@ def blocks(node: nodes.Element) -> Iterator[tuple[nodes.Element, str]]:
             yield from blocks(child)
 
 
-def records(page: str, tree: nodes.document, lang: str) -> Iterator[dict]:
+def code(section: nodes.Element) -> Iterator[str]:
+    """The cells of a section, or of a whole document, without those of its subsections."""
+    for child in section.children:
+        if isinstance(child, nodes.literal_block):
+            yield child.astext()
+        elif isinstance(child, nodes.Element) and not isinstance(child, nodes.section):
+            yield from code(child)
+
+
+def records(page: str, tree: nodes.document, lang: str, elsewhere: list[str]) -> Iterator[dict]:
     """The page's sections and the numbered places in them.
 
-    `url`, `title`, `page` (its title) and `text`, a paragraph a line; `terms` in bold; `number` of what has one.
+    `url`, `title`, `other` (its title in the other edition, of the headings that stand there), `page` (its title) and
+    `text`, a paragraph a line; `terms` in bold and names of the package; `number` of what has one.
     """
     head = ""
-    for section in tree.findall(nodes.section):
+    imports = IMPORTED.findall("\n".join(block.astext() for block in tree.findall(nodes.literal_block)))
+    package = set(filter(NAME.fullmatch, re.findall(r"\w+", " ".join(imports))))
+    for place, section in enumerate(tree.findall(nodes.section)):
         title = plain(section.next_node(nodes.title))
         head = head or title
+        other = elsewhere[place] if place < len(elsewhere) else ""
         if page == INDEX and title != head:
             continue  # names of tests
         place = "" if section.parent is tree else section["ids"][0]
         found = list(blocks(section))
         record = {"url": f"{page}.html" + (f"#{place}" if place else ""), "title": title, "page": head}
         terms = {plain(strong) for block, _ in found for strong in block.findall(nodes.strong)}
+        terms |= package & set(re.findall(r"\w+", IMPORTED.sub("", "\n".join(code(section)))))
         number = NUMBER.match(title)
+        text = [text for _, text in found if text] or [plain(one) for one in section.findall(nodes.paragraph)][:1]
         yield {
             **record,
-            "text": "\n".join(text for _, text in found if text),
+            "other": re.sub(r"\$(.+?)\$", lambda tex: untex(tex[1]), other.replace("`", "")),
+            "text": "\n".join(text),
             "terms": "\n".join(sorted(terms)),
-            "number": number[0].strip() if number else "",
+            "number": number[0] if number else "",
         }
         before = ""
         for block, text in found:
-            anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure)-\w+-\d+", one)), None)
+            anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure|exercise)-\w+-\d+", one)), None)
             if anchor and page != INDEX:
                 kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:]).upper()
                 name = KINDS[lang][kind].format(number)
                 url = f"{page}.html#{anchor}"
-                yield {"url": url, "title": name, "page": f"{head} · {title}", "text": text or before, "number": number}
+                said = re.sub(rf"^{re.escape(name)}\. ", "", text or before)
+                yield {"url": url, "title": name, "page": f"{head} · {title}", "text": said, "number": number}
             before = text or before
 
 
@@ -117,7 +143,15 @@ def synonyms(tree: nodes.document) -> Iterator[list[list[str]]]:
             term, other, unused, meaning = map(plain, row.children)
             found = OTHER.search(meaning)
             names = re.sub(r"\([^)]*\)", "", next(filter(None, found.groups()))) if found else ""
-            yield [list(filter(None, (term, *names.split(", ")))), list(filter(None, (other, *unused.split(", "))))]
+            own = [term, *filter(None, names.split(", "))]
+            others = [other, *filter(None, unused.split(", "))]
+            yield [own, [*others, *filter(None, map(initials, own + others))]]
+
+
+def initials(name: str) -> str:
+    """Of an English name of at least three words: NCE of noise-contrastive estimation."""
+    words = re.findall("[A-Za-z]+", name) if name.isascii() else []
+    return "".join(word[0] for word in words if word not in ("of", "the")).upper() if len(words) > 2 else ""
 
 
 def greek(titles: list[str]) -> Iterator[list[list[str]]]:
@@ -131,7 +165,10 @@ def greek(titles: list[str]) -> Iterator[list[list[str]]]:
 def _write(app: Sphinx) -> None:
     lang = app.config.language
     pages = sorted(app.env.found_docs)
-    found = [record for page in pages for record in records(page, app.env.get_doctree(page), lang)]
+    edition = Path(app.srcdir).parent / ("en" if lang == "ko" else "ko")
+    found = [
+        record for page in pages for record in records(page, app.env.get_doctree(page), lang, headings(edition, page))
+    ]
     words = list(greek([record["title"] for record in found]))
     if GLOSSARY in pages:
         words += synonyms(app.env.get_doctree(GLOSSARY))

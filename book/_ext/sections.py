@@ -19,11 +19,16 @@ NUMBER = re.compile(r"(\d+)\.(\d+) ")
 
 
 @lru_cache
+def headings(edition: Path, page: str) -> list[str]:
+    """The headings of a page, its title first, as they are written."""
+    return re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^(```+).*?^\1[ \t]*$", "", markdown(edition, page)))
+
+
+@lru_cache
 def anchors(english: Path, page: str) -> list[str]:
     """The addresses of a page's sections, its title first, in order."""
     found: list[str] = []
-    text = re.sub(r"(?ms)^(```+).*?^\1[ \t]*$", "", markdown(english, page))
-    for heading in re.findall(r"(?m)^#+ (.+)$", text):
+    for heading in headings(english, page):
         number = NUMBER.match(heading)
         words = nodes.make_id(re.sub(r"^\w+\. ", "", heading).replace("–", "-"))
         anchor = f"section-{number[1]}-{number[2]}" if number else words

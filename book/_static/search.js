@@ -9,15 +9,15 @@
   // Korean attaches particles and endings to nouns. A noun that ends like one is spared: 가능도, 정확도, 중요도 …
   const PARTICLE =
     "(?:에서는|에서도|으로는|으로도|이라는|이라고|에서|에게|으로|까지|부터|보다|처럼|이다|이며|이고|이란|이나|라는|라고|" +
-    "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|" +
-    "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡요감])도)(?![가-힣])";
+    "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|한가|는가|인가|하나|할까|" +
+    "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡요감임])도)(?![가-힣])";
   const ENDING = new RegExp(PARTICLE);
   const AFTER_LATIN = new RegExp(`(?<=[a-z\\d])${PARTICLE}`, "g");
   const isHangul = (word) => /^[가-힣]/.test(word);
 
   // The words of a folded text, without particles.
   function split(text) {
-    const found = text.replace(AFTER_LATIN, "").match(/[가-힣]+|(?:(?![가-힣])[\p{L}\p{N}])+/gu) ?? [];
+    const found = text.replace(AFTER_LATIN, "").match(/[가-힣]+|(?:(?![가-힣])[\p{L}\p{N}_])+/gu) ?? [];
     return found.map((word) => {
       if (!isHangul(word)) return word.replace("parametr", "parameter");
       for (let stem = word; (stem = word.replace(ENDING, "")) !== word && stem.length > 1; word = stem);
@@ -29,18 +29,40 @@
   // it is short as a whole one, but for a Korean particle.
   function pattern(word) {
     if (isHangul(word)) return [...word].join(" ?");
-    const stem = word.replace(/^(.{4,}?)(?:ations?|ing|ed|es|s|e)$/, "$1");
-    return `(?<![\\p{L}\\p{N}])${stem}${stem.length < 4 ? "s?(?!(?![가-힣])[\\p{L}\\p{N}])" : "[a-z]*"}`;
+    const stem = word.replace(/^(.{4,}?)(?:ations?|ing|ed|es|s|e|y)$/, "$1").replace(/(?<=..)([bdgmnprt])\1$/, "$1");
+    return `(?<![\\p{L}\\p{N}])${stem}${stem.length < 4 ? "s?(?!(?![가-힣])[\\p{L}\\p{Nd}])" : "[a-z]*"}`;
   }
   const matcher = (words) => new RegExp(words.map(pattern).join("[^\\p{N}]{0,3}?"), "gu");
+
+  // What "3.12" may stand for, and the words that say which of them is meant.
+  const KINDS = {
+    figure: /그림|fig[a-z]*\.?/,
+    section: /절|sec[a-z]*\.?|§/,
+    exercise: /연습 ?문제|연습|문제|풀이|exercises?|solution/,
+    eq: /식|eq[a-z]*\.?|formula/,
+  };
+
+  // How many letters, or neighbours that changed places, differ.
+  function distance(one, other) {
+    let [before, row] = [[], [...Array(other.length + 1).keys()]];
+    for (let i = 1; i <= one.length; i++) {
+      const next = [i];
+      for (let j = 1; j <= other.length; j++) {
+        next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (one[i - 1] !== other[j - 1]));
+        if (one[i - 1] === other[j - 2] && one[i - 2] === other[j - 1]) next[j] = Math.min(next[j], before[j - 2] + 1);
+      }
+      [before, row] = [row, next];
+    }
+    return row[other.length];
+  }
 
   class Index {
     constructor({ records, synonyms }) {
       this.records = records.map((record) => ({
         ...record,
         part: !/^\d/.test(record.url),
-        place: /#(eq|figure)-/.exec(record.url)?.[1],
-        folded: { title: fold(record.title), terms: fold(record.terms ?? ""), text: fold(record.text) },
+        place: /#(eq|figure|exercise)-/.exec(record.url)?.[1],
+        folded: { title: fold(record.title), other: fold(record.other ?? ""), terms: fold(record.terms ?? ""), text: fold(record.text) },
       }));
       this.sections = this.records.filter(({ place }) => !place);
       const size = (record) => record.text.length + 400;
@@ -48,16 +70,33 @@
       for (const record of this.sections) record.length = size(record) / mean;
       this.synonyms = synonyms.map(([own, other]) => ({ own: own.map(fold), all: [...own, ...other].map((name) => split(fold(name))) }));
       this.seen = new Map();
+      const names = [...this.sections.flatMap(({ folded: { title, terms } }) => split(`${title}\n${terms}`)), ...this.synonyms.flatMap(({ all }) => all.flat())];
+      this.words = [...new Set(names)];
+    }
+
+    // A word that stands nowhere is one of the book's own with a letter wrong, if there is one; Hangul is compared jamo by jamo.
+    spelled(word) {
+      const typed = word.normalize("NFD");
+      const known = this.find([word]).weight || this.synonyms.some(({ all }) => all.some((words) => words.join("").includes(word) || word.includes(words.join(""))));
+      if (known || typed.length < 6 || /\d/.test(word)) return word;
+      const most = typed.length < 9 ? 1 : 2;
+      const near = this.words
+        .map((name) => [name, name.normalize("NFD")])
+        .filter(([, letters]) => letters[0] === typed[0] && Math.abs(letters.length - typed.length) <= most)
+        .map(([name, letters]) => [name, distance(typed, letters)])
+        .sort(([, one], [, other]) => one - other)[0];
+      return near?.[1] <= most ? near[0] : word;
     }
 
     // The query and what it becomes when its words are replaced by those of the book.
     readings(query) {
-      const found = new Map([[split(query).join(" "), 1]]);
+      const typed = split(query).map((word) => this.spelled(word)).join(" ");
+      const found = new Map([[typed.replaceAll("_", " "), 0.9]]).set(typed, 1);
       for (const [reading, weight] of found) {
         if (weight < 0.8 || !reading) continue;
         for (const { own, all } of this.synonyms) {
           const bare = reading.replaceAll(" ", "");
-          const said = all.find((words) => bare.includes(words.join("")) && reading.search(matcher(words)) >= 0);
+          const said = all.find((words) => bare.includes(words.join("")) && this.names(reading, matcher(words).exec(reading)));
           if (!said) continue;
           for (const other of own) {
             const replaced = split(reading.replace(matcher(said), ` ${other} `)).join(" ");
@@ -68,20 +107,29 @@
       return found;
     }
 
+    // Whether what was found in the query is meant: not if it is part of one longer word that the book has.
+    names(query, found) {
+      if (!found) return false;
+      const before = /\S*$/.exec(query.slice(0, found.index))[0];
+      const after = /^\S*/.exec(query.slice(found.index + found[0].length))[0];
+      const whole = before + found[0] + after;
+      return whole === found[0] || whole.includes(" ") || !this.find([whole]).weight;
+    }
+
     // Where the words stand one after the other: in each section's title, terms, text (how often) and page.
     find(words) {
       const key = words.join(" ");
       if (!this.seen.has(key)) {
         const expression = matcher(words);
         const count = (text) => [...text.matchAll(expression)].reduce((sum, { index }) => sum + (isHangul(key) && isHangul(text[index - 1] ?? "") ? 0.3 : 1), 0);
-        const hits = this.sections.map(({ folded: { title, terms, text } }) => {
-          const inTitle = expression.exec(title);
-          expression.lastIndex = 0;
+        const once = new RegExp(expression.source, "u");
+        const hits = this.sections.map(({ folded: { title, other, terms, text } }) => {
           const share = Math.max(0, ...terms.split("\n").map((term) => (term.match(expression)?.[0].length ?? 0) / (term.length || 1)));
-          return { title: inTitle, terms: share, text: count(text) };
+          return { title: once.exec(title) ?? once.exec(other), terms: share, text: count(text) };
         });
-        const sections = hits.filter(({ title, text }) => title || text).length;
-        const first = hits.findIndex(({ title, text }) => title || text);
+        const there = ({ title, terms, text }) => title || terms || text;
+        const sections = hits.filter(there).length;
+        const first = hits.findIndex(there);
         this.seen.set(key, { hits, first, weight: sections ? Math.log(1 + hits.length / sections) : 0 });
       }
       return this.seen.get(key);
@@ -94,15 +142,15 @@
       for (const word of words) {
         const { hits, weight } = this.find([word]);
         const { title, terms, text } = hits[index];
-        if (!title && !text) continue;
+        if (!title && !terms && !text) continue;
         matched += 1;
         score += weight * ((title ? 3 : 0) + 1.5 * terms + (3 * text) / (text + 2 * record.length));
       }
       const { hits, first, weight } = this.find(words);
       const { title, terms, text } = hits[index];
       if (title) {
-        const name = record.folded.title.replace(/^\d+[a-z]?(\.\d+)?\.? /, "");
-        const start = record.folded.title.length - name.length;
+        const name = title.input.replace(/^\d+[a-z]?(\.\d+)?\.? /, "");
+        const start = title.input.length - name.length;
         score += weight * (3 + (4 * title[0].length) / name.length + (title.index <= start ? 3 : 0));
       }
       score += 5 * terms ** 2 * weight;
@@ -111,21 +159,27 @@
       return (score * (matched / words.length) ** 3) / (record.part ? 2.5 : 1);
     }
 
+    // The places of "3.12", "figure 3.4", "exercise 2.3" and "chapter 5", and what else the query says.
     numbered(query) {
-      const number = /(?<![\d.])\d+\.\d+(?![\d.])/.exec(query)?.[0];
-      if (!number) return [];
-      const asked = { figure: /그림|fig/, section: /절|sec|§/ };
-      const kind = Object.keys(asked).find((kind) => asked[kind].test(query)) ?? "eq";
-      const rank = ({ place = "section" }) => (place === kind ? 0 : ["eq", "section", "figure"].indexOf(place) + 1);
-      return this.records.filter((record) => record.number === number).sort((one, other) => rank(one) - rank(other));
+      query = query.normalize("NFKC");
+      const chapter = /(?<![a-z])ch(?:apter|\.)? ?(\d+b?)(?![\w.])|(?<![\w.])(\d+b?)장|(?:appendix|부록)(?: a(?![\w.]))?/.exec(query);
+      if (chapter) {
+        const start = `${chapter[1] ?? chapter[2] ?? "a"}. `;
+        return [this.sections.filter(({ url, folded: { title } }) => !url.includes("#") && title.startsWith(start)), query.replace(chapter[0], "")];
+      }
+      const number = /(?<!\d\.?)(?:\d+|(?<![a-z])a)\.\d+(?!\.?\d)/.exec(query)?.[0];
+      const kind = Object.keys(KINDS).find((kind) => KINDS[kind].test(query));
+      const rank = ({ place = "section" }) => (place === (kind ?? "eq") ? 0 : ["eq", "section", "figure", "exercise"].indexOf(place) + 1);
+      const places = this.records.filter((record) => number && record.number === number.toUpperCase()).sort((one, other) => rank(one) - rank(other));
+      return [places, places.length ? query.replace(number, "").replace(KINDS[kind], "") : query];
     }
 
     // How many sections there are, and the best, each with the sentence that says most about the query and what to mark in it.
     search(query, most) {
-      query = fold(query);
-      const found = this.numbered(query).map((record) => ({ record, words: [] }));
+      const [places, rest] = this.numbered(fold(query));
+      const found = places.map((record) => ({ record, words: [] }));
       const best = new Map();
-      for (const [reading, weight] of this.readings(query)) {
+      for (const [reading, weight] of this.readings(rest)) {
         const words = [...new Set(reading.split(" "))].filter(Boolean);
         if (!words.length) continue;
         this.sections.forEach((record, index) => {
@@ -145,8 +199,10 @@
     let [sentence, most] = [sentences[0], 0];
     for (const candidate of sentences) {
       const folded = fold(candidate);
-      const hits = matchers.filter((expression) => folded.search(expression) >= 0).length + (folded.search(matcher(words)) >= 0 && words.length ? 1 : 0);
-      if (hits > most) [sentence, most] = [candidate, hits];
+      const found = matchers.filter((expression) => folded.search(expression) >= 0).length;
+      const together = found && folded.search(matcher(words)) >= 0 ? 1 : 0;
+      const quoted = /^["“]|["”]$/.test(candidate) ? 1.5 : 0; // a mistake that the book warns of
+      if (found >= words.length / 2 && found + together - quoted > most) [sentence, most] = [candidate, found + together - quoted];
     }
     const folded = fold(sentence);
     const marks = matchers.flatMap((expression) => [...folded.matchAll(expression)].map(({ 0: { length }, index }) => [index, index + length]));
@@ -174,10 +230,10 @@
     return made;
   }
 
-  // Matched words are marked, here and, as they go along, on the page: of the short ones every syllable of others would be.
+  // Matched words are marked here and, if they are not so short that they stand within others, on the page too.
   function item({ url, title, page, sentence, marks: found }) {
-    const marks = found.filter(([start, end]) => /[가-힣]{2}|.{4}/.test(sentence.slice(start, end)));
-    const said = new Set(marks.map(([start, end]) => sentence.slice(start, end)));
+    const marks = found.filter(([start, end]) => end > start + 1);
+    const said = new Set(marks.map(([start, end]) => sentence.slice(start, end)).filter((word) => /[가-힣]{2}|.{4}/.test(word)));
     const [path, place] = url.split("#");
     const href = path + (said.size ? `?highlight=${encodeURIComponent([...said].join(" "))}` : "") + (place ? `#${place}` : "");
     const text = element("p");
