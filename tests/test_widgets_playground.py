@@ -620,9 +620,11 @@ def test_a_link_brings_back_settings_and_points(stage, widget) -> None:
 def test_a_link_takes_nothing_but_what_can_be_chosen(stage, widget) -> None:
     shown = ready(stage, widget)
     state = shown.page.evaluate(
-        """() => module.read("set=<b>&seed=-3&points=%25&loss=toString&steps=1e9&off=gan.<i>.constructor", ["ring"])"""
+        """() => module.read("set=<b>&seed=-3&points=%25&loss=toString&steps=1e9&off=gan.<i>.constructor&"
+            + "experiment=toString", ["ring"])"""
     )
     assert (state["set"], state["seed"], state["points"], state["off"]) == ("ring", 0, [], ["gan"])
+    assert state["experiment"] == ""
     assert (state["settings"]["loss"], state["settings"]["steps"]) == ("relativistic", 10)
     text = shown.page.evaluate(
         "() => module.write({set: 'drawn', points: Array(3000).fill([0.3, -9]), seed: 2, off: [], settings: {}})"
@@ -659,6 +661,15 @@ def test_experiments_set_themselves_up(stage, widget) -> None:
     assert len(shown.find(".guide").text_content()) > 30
     assert shown.find("#momentum").input_value() == "0.9"
     assert not shown.find('[data-family="diffusion"] input').is_checked()
+    said = shown.find(".guide").text_content()
+    shown.find("#share").click()
+    shown.page.wait_for_function("() => location.hash.includes('playground=')")
+    address = shown.page.evaluate("() => location.hash")
+    shown.find("#experiment").select_option("")
+    assert shown.find(".guide").text_content() == ""
+    shown.page.evaluate("(hash) => { location.hash = ''; location.hash = hash; }", address)
+    assert shown.find("#experiment").input_value() == "collapse"
+    assert shown.find(".guide").text_content() == said
 
 
 def test_a_finger_scrolls_over_the_points_of_an_experiment(stage, widget) -> None:

@@ -14,7 +14,7 @@ const PLAYGROUND_WORDS = {
     predictions: { noise: "잡음", data: "데이터", velocity: "속도" }, samplers: { heun: "호인", ddim: "DDIM (오일러)" },
     losses: { minimax: "최소최대", "non-saturating": "비포화", wasserstein: "바서슈타인", relativistic: "상대론적" },
     pad: "점을 찍는 자리. 화살표로 십자를 옮기고, 엔터나 스페이스로 점을 찍고, 백스페이스로 가까운 점을 지운다.",
-    hint: "끌어서 점을 그린다. 글쇠로는 화살표, 엔터, 백스페이스.",
+    hint: ["끌어서 점을 그린다.", "글쇠로는 화살표, 엔터, 백스페이스."],
     copied: "링크를 복사했다.", link: "링크", empty: "점이 없다. 그리거나 고른다.", refused: "이 브라우저에서는 학습을 시작하지 못했다.",
     at: (x, y, n) => `(${x}, ${y}), 점 ${n}개`, running: "학습을 시작했다.", paused: "학습을 멈추었다.",
     experiments: {
@@ -39,7 +39,7 @@ const PLAYGROUND_WORDS = {
     predictions: { noise: "noise", data: "data", velocity: "velocity" }, samplers: { heun: "Heun", ddim: "DDIM (Euler)" },
     losses: { minimax: "minimax", "non-saturating": "non-saturating", wasserstein: "Wasserstein", relativistic: "relativistic" },
     pad: "Drawing area. Arrows move the cross, Enter or Space adds a point, Backspace removes a near one.",
-    hint: "Drag to draw points; on a keyboard: arrows, Enter, Backspace.",
+    hint: ["Drag to draw points.", "On a keyboard: arrows, Enter, Backspace."],
     copied: "Link copied.", link: "Link", empty: "There are no points: draw some, or pick a set.", refused: "Training could not be started in this browser.",
     at: (x, y, n) => `(${x}, ${y}), ${n} points`, running: "Training has started.", paused: "Training is paused.",
     experiments: {
@@ -136,13 +136,14 @@ export function coverage(samples, points) {
 const base64 = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 
 /** The state as text for a link: what differs from the defaults, and points in 12 bits a coordinate. */
-export function write({ set, points, seed, off, settings }) {
+export function write({ set, points, seed, off, settings, experiment }) {
   const parts = new URLSearchParams({ set });
   if (set === "drawn") {
     const level = (value) => clamp(Math.round(((value / VIEW + 1) / 2) * 4095), 0, 4095);
     const bytes = points.flatMap(([x, y]) => [level(x) >> 4, ((level(x) & 15) << 4) | (level(y) >> 8), level(y) & 255]);
     parts.set("points", base64(bytes));
   }
+  if (experiment) parts.set("experiment", experiment);
   if (seed) parts.set("seed", seed);
   if (off.length) parts.set("off", off.join("."));
   for (const [name, value] of Object.entries(settings)) if (value !== DEFAULTS[name]) parts.set(name, value);
@@ -169,7 +170,9 @@ export function read(text, sets) {
     });
   } catch {} // no base64: no points
   const set = parts.get("set") === "drawn" || sets.includes(parts.get("set")) ? parts.get("set") : "ring";
-  return { set, points, seed: seedOf(parts.get("seed")), settings, off: (parts.get("off") ?? "").split(".").filter((name) => NAMES.includes(name)) };
+  const off = (parts.get("off") ?? "").split(".").filter((name) => NAMES.includes(name));
+  const experiment = Object.hasOwn(EXPERIMENTS, parts.get("experiment")) ? parts.get("experiment") : "";
+  return { set, points, seed: seedOf(parts.get("seed")), settings, off, experiment };
 }
 
 /** The guided experiments: what differs from the defaults. */
@@ -236,6 +239,7 @@ function playgroundTemplate(t, images) {
     details { margin-top: 0.2rem; } summary { min-height: 2.75rem; display: list-item; align-content: center; cursor: pointer; }
     details .field { display: flex; margin-bottom: 0.4rem; }
     .note, .hint { font-size: 0.85em; margin: 0.2rem 0; }
+    @media (hover: none) { .keys { display: none; } }
     .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
     #link { width: 100%; font: inherit; } #link[hidden] { display: none; }
     @media print { .row, .tools, details { display: none; } }
@@ -255,7 +259,7 @@ function playgroundTemplate(t, images) {
     <section class="panel" data-family="data">
       <div class="head"><b>${t.data}</b><span class="count"><span class="number" id="count"></span> ${t.points}</span></div>
       <canvas class="plot" id="pad" role="application" tabindex="0" aria-label="${t.pad}"></canvas>
-      <p class="hint">${t.hint}</p>
+      <p class="hint">${t.hint[0]} <span class="keys">${t.hint[1]}</span></p>
       <div class="tools"><span class="choice"><button id="draw" aria-pressed="true">${t.draw}</button><button id="erase" aria-pressed="false">${t.erase}</button></span><button id="clear">${t.clear}</button></div>
     </section>
     ${NAMES.map(panel).join("")}
@@ -372,6 +376,13 @@ function buildPlayground(model, root, signal) {
     $("#seed").value = state.seed;
     for (const name of Object.keys(CHOICES)) $(`#${name}`).value = state.settings[name];
     for (const name of NAMES) $("input", panelOf(name)).checked = taken(name);
+    guide();
+  };
+  const guide = () => {
+    $("#experiment").value = state.experiment;
+    $(".guide").textContent = state.experiment ? t.experiments[state.experiment].look : "";
+    $(".panels").classList.toggle("guided", Boolean(state.experiment));
+    hold(Boolean(state.experiment));
   };
 
   on("#train", "click", () => run(!running));
@@ -388,11 +399,13 @@ function buildPlayground(model, root, signal) {
     pick();
   });
   on("#experiment", "change", () => {
-    const chosen = EXPERIMENTS[$("#experiment").value];
-    $(".guide").textContent = chosen ? t.experiments[$("#experiment").value].look : "";
-    $(".panels").classList.toggle("guided", Boolean(chosen));
-    hold(Boolean(chosen));
-    if (!chosen) return;
+    state.experiment = $("#experiment").value;
+    const chosen = EXPERIMENTS[state.experiment];
+    if (!chosen) {
+      guide();
+      remember();
+      return;
+    }
     state = { ...state, ...chosen, settings: { ...DEFAULTS, ...chosen.settings } };
     fill();
     pick();
