@@ -107,6 +107,9 @@ def test_a_number_alone_gives_its_places_alone(server: str, page) -> None:
     page.goto(f"{server}/en/search.html")
     assert {place.partition("#")[2] for place in ask(page, "(3.12)")} == {"eq-3-12", "section-3-12", "figure-3-12"}
     assert ask(page, "chapter 77") == []
+    found = ask(page, "section 3.12 aggregate posterior")
+    assert found[0] == "03b-rate-distortion#section-3-12"
+    assert len(found) == len({*found})
 
 
 def test_a_mistake_is_not_quoted_as_if_the_book_said_it(server: str, page) -> None:

@@ -171,7 +171,7 @@
       const kind = Object.keys(KINDS).find((kind) => KINDS[kind].test(query));
       const rank = ({ place = "section" }) => (place === (kind ?? "eq") ? 0 : ["eq", "section", "figure", "exercise"].indexOf(place) + 1);
       const places = this.records.filter((record) => number && record.number === number.toUpperCase()).sort((one, other) => rank(one) - rank(other));
-      return [places, places.length ? query.replace(number, "").replace(KINDS[kind], "") : query];
+      return [places, places.length ? query.replace(number, "").replace(KINDS[kind] ?? "", "") : query];
     }
 
     // How many sections there are, and the best, each with the sentence that says most about the query and what to mark in it.
@@ -188,7 +188,7 @@
         });
       }
       const ranked = [...best.values()].sort((one, other) => other.score - one.score);
-      found.push(...ranked.filter(({ score }) => score > ranked[0].score / 20));
+      found.push(...ranked.filter(({ record, score }) => score > ranked[0].score / 20 && !places.includes(record)));
       return { total: found.length, results: found.slice(0, most).map(({ record, words }) => ({ ...record, ...excerpt(record.text, words) })) };
     }
   }
