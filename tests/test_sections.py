@@ -43,6 +43,33 @@ def test_the_switch_arrives_at_the_place_and_is_remembered(server: str, browser,
     page.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "anchor"), [("03-vae", "exercise-3-3"), ("06-comparison", "exercise-6-6"), ("06-comparison", "mistake-1")]
+)
+def test_the_switch_arrives_at_an_exercise_and_at_a_mistake(server: str, browser, name: str, anchor: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{server}/ko/{name}.html")
+    page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+    page.evaluate("(anchor) => document.getElementById(anchor).scrollIntoView()", anchor)
+    page.evaluate("document.querySelector('.language-switch').click()")
+    page.wait_for_url(f"{server}/en/{name}.html#{anchor}")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "place", ["playground.html#playground=set%3Dmoons", "index.html#write=%EB%AF%BC&seed=5", "index.html#%E0%A4%A"]
+)
+def test_the_switch_keeps_what_is_shared(server: str, browser, place: str) -> None:
+    page, faults = browser.new_page(), []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{server}/ko/{place}")
+    page.click(".language-switch")
+    page.wait_for_url(f"{server}/en/{place if '=' in place else 'index.html'}")
+    assert page.evaluate("localStorage.getItem('lang')") == "en"
+    assert faults == []
+    page.close()
+
+
 def test_the_switch_passes_over_formulas_that_are_filtered_out(server: str, browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{server}/en/equations.html")

@@ -706,9 +706,32 @@ def test_a_check_opens_in_the_page_and_closes_by_escape(
     page.keyboard.press("Escape")
     assert dialog.count() == 0
     assert mark.evaluate("mark => mark === document.activeElement")
+    mark.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    assert dialog.count() == 0
     mark.click()
     dialog.get_by_role("button", name="Close").click()
     assert dialog.count() == 0
+
+
+RINGS = """() => {
+  const {activeElement} = document, {outlineStyle, outlineWidth} = getComputedStyle(activeElement);
+  return [activeElement.outerHTML.slice(0, 120), outlineStyle !== "none" && parseFloat(outlineWidth) >= 2];
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_whatever_takes_the_focus_shows_it(small_server: str, visit, theme: str) -> None:
+    page = visit(f"{small_server}/en/01-a.html", width=1280, color_scheme=theme)
+    seen = {}
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        element, ring = page.evaluate(RINGS)
+        if not element.startswith("<body"):
+            seen[element] = ring
+    assert len(seen) > 12
+    assert [element for element, ring in seen.items() if not ring] == []
 
 
 def test_without_javascript_a_check_leads_to_its_entry_and_to_the_test(small_server: str, visit) -> None:
@@ -731,6 +754,13 @@ def test_the_list_of_formulas_can_be_filtered_and_opens_sources(small_server: st
     page.click("details.check-source:visible summary")
     page.wait_for_selector("details.check-source[open] .highlight")
     assert page.locator("details.check-source[open] .highlight").count() == 5
+    page.goto(f"{small_server}/en/01-a.html")
+    page.go_back()
+    typed, found = page.input_value(".formula-filter input"), page.inner_text(".formula-filter output")
+    assert (typed == "SUM 2") == (found == "1 / 2")
+    page.fill(".formula-filter input", "SUM 2")
+    page.evaluate("location.hash = 'eq-1-1'")
+    page.wait_for_selector("#eq-1-1")
     page.fill(".formula-filter input", "nowhere")
     assert not page.locator("#chapter-01-a").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 375

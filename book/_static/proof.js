@@ -67,6 +67,12 @@
     };
     form.addEventListener("input", filter);
     form.addEventListener("submit", (event) => event.preventDefault());
-    filter();
+    addEventListener("pageshow", filter); // the browser has put back what was typed
+    addEventListener("hashchange", () => {
+      if (!document.querySelector(":target")?.closest("[hidden]")) return;
+      form.reset();
+      filter();
+      document.querySelector(":target").scrollIntoView();
+    });
   }
 }

@@ -63,9 +63,14 @@ function spell(word) {
 
 const MOST = 12; // syllables
 
+/** Letters that are no letter with a mark. */
+const SPELT = { ł: "l", ø: "o", đ: "d", ð: "d", þ: "th", ß: "ss", æ: "ae", œ: "oe", ı: "i" };
+
 /** What the network can write of a text, at most twelve syllables, and what is left out because it cannot. */
 export function read(text) {
-  const plain = text.normalize("NFD").replace(/\p{M}/gu, "").normalize("NFC");
+  const narrow = text.replace(/[！-～]/g, (wide) => String.fromCharCode(wide.charCodeAt(0) - 0xfee0));
+  const letters = narrow.normalize("NFD").replace(/\p{M}/gu, "").normalize("NFC");
+  const plain = letters.replace(/[łøđðþßæœı]/gi, (letter) => SPELT[letter.toLowerCase()]);
   const written = plain.replace(/[a-z]+(?:[-'’][a-z]+)*/gi, hangul);
   const syllables = [...written].filter((letter) => /[가-힣]/.test(letter));
   const others = written.replace(/[가-힣\s\p{P}]/gu, "");
@@ -368,6 +373,7 @@ function buildWriter(root, signal, model, image) {
   arrive();
   return (element) => {
     const { syllables } = seen();
+    for (const button of ["#link", "#picture"]) $(button).disabled = !syllables.length;
     const tiles = $(".tiles");
     if (tiles.dataset.text !== syllables.join("")) {
       tiles.dataset.text = syllables.join("");
