@@ -65,6 +65,10 @@ button[aria-checked="true"], button[aria-pressed="true"] { border-color: var(--b
 .bar > div { height: 100%; border-radius: 3px; }
 @container (max-width: 20rem) { text { font-size: 13px; } .tick { font-size: 11px; } .values, .info { font-size: 0.85em; } }
 @media print { .controls { display: none; } }
+@media (forced-colors: active) {
+  input[type="range"] { --track: CanvasText; forced-color-adjust: none; }
+  button[aria-checked="true"], button[aria-pressed="true"] { outline: 2px solid Highlight; outline-offset: -2px; }
+}
 `;
 
 /** The words of the widget's language: of the trait, else of the page, else English. */
