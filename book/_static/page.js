@@ -117,9 +117,10 @@ addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((box) => (box.open = true));
   const { theme } = document.documentElement.dataset;
   document.documentElement.dataset.theme = "light";
-  // A live figure redraws in the next frame, after printing: what it painted for the dark theme is inverted instead.
+  // A live figure redraws in the next frame. If that comes after printing, what it painted for the dark theme is inverted.
   const shadows = [...document.querySelectorAll(".widget *")].map(({ shadowRoot }) => shadowRoot).filter(Boolean);
   const paint = (filter) => shadows.flatMap((root) => [...root.querySelectorAll("canvas")]).forEach(({ style }) => (style.filter = filter));
   if (theme === "dark") paint("invert(1) hue-rotate(180deg)");
+  requestAnimationFrame(() => paint(""));
   addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme, paint("")), { once: true });
 });
