@@ -84,6 +84,11 @@ class Run:
             raise ValueError(
                 f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number"
             )
+        for name in {"ppca": ["network"], "diffusion": ["latent_dim"]}.get(given.family, []):
+            if getattr(given, name) is not None:
+                raise ValueError(f"{given.family} has no --{name.replace('_', '-')}: leave it out")
+        if given.network == "conv" and not pixels:
+            raise ValueError(f"{given.data} is a table, and --network conv is for images: leave out --network")
         if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
             raise ValueError(
                 f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
@@ -94,7 +99,7 @@ class Run:
         network = given.network
         if network is None:
             divisible = pixels and not any(side % 4 for side in shape[1:])
-            network = "conv" if divisible and d > 1024 else "mlp"
+            network = "conv" if divisible and d > 1024 and given.family != "ppca" else "mlp"
         most = {"ppca": d - 1, "autoencoder": max(1, d // 2)}.get(given.family, 16)
         names = ("family", "data", "steps", "batch_size", "lr", "seed", "device")
         settings = {"shape": list(shape), "shift": shift, "scale": scale, "network": network}

@@ -50,7 +50,7 @@ def result(run: str) -> dict:
 @pytest.mark.parametrize("family", ["ppca", "autoencoder", "vae", "gan", "diffusion"])
 @pytest.mark.parametrize("name", ["moons", "digits"])
 def test_every_family_learns_points_and_images(family: str, name: str) -> None:
-    options = ["--latent-dim", "1"] if name == "moons" else []
+    options = ["--latent-dim", "1"] if name == "moons" and family != "diffusion" else []
     assert main(["train", family, name, *TINY, *options]) == 0
     run = f"{family}-{name}"
     assert {path.name for path in (Path("runs") / run).iterdir()} == FILES
@@ -75,11 +75,19 @@ def test_every_family_learns_points_and_images(family: str, name: str) -> None:
     ],
 )
 def test_every_kind_of_data(family: str, name: str, shape: list[int], network: str) -> None:
-    assert main(["train", family, name, *TINY, "--network", network, "--latent-dim", "2"]) == 0
+    latent = [] if family == "diffusion" else ["--latent-dim", "2"]
+    assert main(["train", family, name, *TINY, "--network", network, *latent]) == 0
     run = Run(Path("runs") / f"{family}-{Path(name).stem}")
     assert run.settings["shape"] == shape
     rows, _ = files.rows_of(name)
     torch.testing.assert_close(run.unscaled(run.scaled(rows)), rows, rtol=1e-4, atol=1e-4)
+
+
+def test_ppca_learns_large_images() -> None:
+    """Of more than 1,024 numbers, with sides that a convolutional network could take."""
+    np.save("large.npy", np.random.default_rng(0).random((24, 36, 36)))
+    assert main(["train", "ppca", "large.npy", "--latent-dim", "2"]) == 0
+    assert settings("ppca-large")["network"] == "mlp"
 
 
 def test_a_table_with_gaps_is_measured_in_its_own_units() -> None:
@@ -154,6 +162,12 @@ REFUSALS = {
     "latent": (
         ["train", "ppca", "table.csv", "--latent-dim", "2"],
         "2 columns: ppca needs at least 2, and a --latent-dim",
+    ),
+    "ppca by a network": (["train", "ppca", "colour", "--network", "mlp"], "ppca has no --network: leave it out"),
+    "table by conv": (["train", "vae", "table.csv", "--network", "conv"], "a table, and --network conv is for images"),
+    "latent of diffusion": (
+        ["train", "diffusion", "table.csv", "--latent-dim", "1"],
+        "diffusion has no --latent-dim: leave it out",
     ),
     "steps": (["train", "vae", "table.csv", "--steps", "-1"], "--steps: must be a whole number from 1 up, got -1"),
     "no width": (["train", "vae", "table.csv", "--width", "0"], "--width: must be a whole number from 1 up, got 0"),
