@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from companion import checkpoint, compare, files
+from companion.devices import find_device
 from companion.parallel import join
 from companion.ppca import PPCA
 from companion.runs import FAMILIES, Run
@@ -45,14 +46,19 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 
 def train(given: Namespace) -> int:
+    find_device(given.device)
     rows, kept = files.rows_of(given.data)
     run = Run.planned(given, rows, kept)
+    run.rows = rows, kept
     run.check_place(given.resume)
     group = join()
     if group.size > 1:
         group.agree(settings=run.settings)
     x = run.scaled(rows)
+    model = run.build()
     with run.made() if group.rank == 0 else contextlib.nullcontext():
+        if group.rank == 0:
+            print(run.about(), file=sys.stderr)
         if given.family == "ppca":
             shared = group.size > 1 and not x.isnan().any()
             own = x.tensor_split(group.size)[group.rank]
@@ -62,13 +68,13 @@ def train(given: Namespace) -> int:
                 checkpoint.write(run.checkpoint, weights, {})
         else:
             options = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "seed", "device")}
-            history = fit(run.build(), x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
+            history = fit(model, x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
             if history.interrupted:
                 if group.rank == 0:
                     done = len(next(iter(history.losses.values())))
                     print(f"stopped after {done} step{'s' * (done != 1)}: --resume goes on", file=sys.stderr)
                 return 130
-    return evaluate(Namespace(folder=run.folder)) if group.rank == 0 else 0
+    return measure(run) if group.rank == 0 else 0
 
 
 def sample(given: Namespace) -> int:
@@ -81,17 +87,21 @@ def sample(given: Namespace) -> int:
     if given.file.suffix == ".png":
         run.show(x, given.file)
         return 0
+    if given.file.suffix == ".csv":
+        files.save_table(given.file, x.flatten(1), run.settings.get("columns", []))
+        return 0
     with checkpoint.replacing(given.file) as file:
-        if given.file.suffix == ".npy":
-            np.save(file, x.numpy())
-        else:
-            np.savetxt(file, x.flatten(1).numpy(), fmt="%.9g", delimiter=",")
+        np.save(file, x.numpy())
     return 0
 
 
 def evaluate(given: Namespace) -> int:
-    print(json.dumps(Run(given.folder).report(), indent=2))
-    print(f"in {given.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
+    return measure(Run(given.folder))
+
+
+def measure(run: Run) -> int:
+    print(json.dumps(run.report(), indent=2))
+    print(f"in {run.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
     return 0
 
 

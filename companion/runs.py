@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
+import textwrap
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
@@ -33,6 +35,8 @@ FAMILIES = {
     "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
     "diffusion": {"ema": 0.99},
 }
+#: What of the settings the user decides, and the training goes on with.
+OPTIONS = ("family", "data", "network", "latent_dim", "width", "batch_size", "lr", "seed", "device")
 #: How many rows and samples are compared.
 MEASURED = 500
 _KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
@@ -46,7 +50,8 @@ class Run:
         folder: it may not exist yet.
         settings: "family", one of FAMILIES, "data" for `files.rows_of`, "shape" of
             one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
-            "latent_dim", "width", "seed" and "device"; by default those of settings.json.
+            "latent_dim", "width", "seed" and "device"; for data of the reader's own also "rows", how many there are,
+            their "fingerprint", and "columns", the names in a table; by default those of settings.json.
 
     Raises:
         ValueError: if there are no settings, or they are damaged.
@@ -64,7 +69,7 @@ class Run:
         self.family, self.latent_dim = self.settings["family"], self.settings["latent_dim"]
         self.shape = torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
-        self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+        self.shift, self.scale = (torch.tensor(self.settings[name], dtype=torch.float64) for name in ("shift", "scale"))
 
     @classmethod
     def planned(cls, given: Namespace, rows: Tensor, kept: Tensor) -> Run:
@@ -93,9 +98,13 @@ class Run:
             raise ValueError(
                 f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
             )
-        shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
+        columns, (shift, scale) = [], (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
         if not pixels:
-            shift, scale = units(rows)
+            columns = files.columns(given.data)
+            try:
+                shift, scale = units(rows, columns)
+            except ValueError as error:
+                raise ValueError(f"{given.data}: {error}") from error
         network = given.network
         if network is None:
             divisible = pixels and not any(side % 4 for side in shape[1:])
@@ -106,6 +115,8 @@ class Run:
         settings |= {"latent_dim": given.latent_dim or min(16, most)}
         settings |= {"width": given.width or (32 if network == "conv" else 256)}
         settings |= {name: getattr(given, name) for name in names}
+        if given.data not in files.NAMES:
+            settings |= {"rows": len(rows) + len(kept), "columns": columns, "fingerprint": fingerprint(rows, kept)}
         return cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
 
     def check_place(self, resume: bool) -> None:
@@ -115,11 +126,13 @@ class Run:
             ValueError: if it does not.
         """
         if resume:
-            before, here = Run(self.folder).settings, self.settings
-            differing = [name for name in here if name != "steps" and here[name] != before.get(name)]
+            before = Run(self.folder)
+            before.check_data(*self.rows)
+            differing = [name for name in OPTIONS if self.settings[name] != before.settings.get(name)]
             if differing:
                 name = differing[0]
-                raise ValueError(f"{self.folder} was made with {name} {before.get(name)}, not {here[name]}")
+                there, here = before.settings.get(name), self.settings[name]
+                raise ValueError(f"{self.folder} was made with {name} {there}, not {here}")
         elif self.checkpoint.exists():
             raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
 
@@ -161,16 +174,45 @@ class Run:
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
-        """What `files.rows_of` gives, read once."""
-        return files.rows_of(self.settings["data"])
+        """What `files.rows_of` gives, read once.
+
+        Raises:
+            ValueError: if they are not those of the training.
+        """
+        rows = files.rows_of(self.settings["data"])
+        self.check_data(*rows)
+        return rows
+
+    def check_data(self, rows: Tensor, kept: Tensor) -> None:
+        """Let only those rows pass which the model was trained on, and which were kept back then.
+
+        Raises:
+            ValueError: if they are others.
+        """
+        before, n = self.settings.get("fingerprint"), len(rows) + len(kept)
+        if rows.shape[1:] != self.shape or before not in (None, fingerprint(rows, kept)):
+            change = f", from {self.settings['rows']} rows to {n}" if self.settings.get("rows", n) != n else ""
+            raise ValueError(
+                f"{self.settings['data']} has changed since the training of {self.folder}{change}: put it back, or "
+                "train anew in another --folder"
+            )
+
+    def about(self) -> str:
+        """What was read, in one line."""
+        n, shape = sum(map(len, self.rows)), " × ".join(map(str, self.shape))
+        if self.pixels:
+            return f"{self.settings['data']}: {n} images of {shape}"
+        names = textwrap.shorten(", ".join(self.settings.get("columns", [])), 80, placeholder=" …")
+        columns = f"{shape} column{'s' * (shape != '1')}" + f" ({names})" * bool(names)
+        return f"{self.settings['data']}: {n} rows, {columns}"
 
     def scaled(self, x: Tensor) -> Tensor:
         """x on the model's scale, flat for networks that are not convolutional."""
-        x = (x - self.shift) / self.scale
+        x = ((x - self.shift) / self.scale).float()
         return x if self.conv else x.flatten(1)
 
     def unscaled(self, x: Tensor) -> Tensor:
-        """x in the data's units and shape."""
+        """x in the data's units and shape, tables in double precision."""
         x = x.cpu().reshape(-1, *self.shape) * self.scale + self.shift
         return x.clamp(0, 1) if self.pixels else x
 
@@ -254,7 +296,10 @@ class Run:
         record: dict[str, object] = {"rows": len(x)}
         if self.family in ("ppca", "vae", "diffusion"):
             nats = model.log_prob(x) if self.family == "ppca" else model.elbo(x)
-            nats = nats.cpu() - (~x.isnan()).flatten(1).float().cpu() @ self.scale.log().expand(self.shape).flatten()
+            nats = (
+                nats.cpu().double()
+                - (~x.isnan()).flatten(1).double().cpu() @ self.scale.log().expand(self.shape).flatten()
+            )
             key = "log p(x) in nats" if self.family == "ppca" else "lower bound of log p(x) in nats"
             record |= {key: nats.mean().item(), "standard error": nats.std().item() / len(x) ** 0.5}
         if self.family == "autoencoder":
@@ -276,24 +321,33 @@ class Run:
             record |= {key: value for key, value in dataclasses.asdict(score).items() if value == value}  # no NaN
         if name in ("ring", "grid"):
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
-            record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
+            record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn).float(), modes, std))
         self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
         _write(self.folder / "metrics.json", record)
         return record
 
 
-def units(rows: Tensor) -> tuple[list[float], list[float]]:
+def units(rows: Tensor, names: list[str]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each column of a table, shape (n, d), without its gaps (NaN).
 
     Raises:
-        ValueError: if a column is constant or empty.
+        ValueError: if a column, of which messages give the name, is constant or empty.
     """
     varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
-    useless = [str(i) for i in (~varies).nonzero().flatten().tolist()]
+    useless = [files.column(i, names) for i in (~varies).nonzero().flatten().tolist()]
     if useless:
-        raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
-    shift = rows.double().nanmean(0)
+        one = len(useless) == 1
+        raise ValueError(
+            f"{', '.join(useless)} {'is' if one else 'are'} constant or empty: remove {'it' if one else 'them'}"
+        )
+    rows = rows.double()
+    shift = rows.nanmean(0)
     return shift.tolist(), (rows - shift).square().nanmean(0).sqrt().tolist()
+
+
+def fingerprint(*parts: Tensor) -> str:
+    """A checksum of tensors."""
+    return hashlib.sha256("; ".join(map(checkpoint.fingerprint, parts)).encode()).hexdigest()
 
 
 def _settings_of(path: Path) -> dict:

@@ -141,13 +141,26 @@ REFUSALS = {
     "no such file": (["train", "vae", "nowhere.csv"], "No such file"),
     "gaps": (["train", "vae", "gaps.csv"], "has missing entries: only ppca takes them"),
     "a gap in a row kept back": (["train", "vae", "late.npy"], "has missing entries: only ppca takes them"),
-    "words": (["train", "vae", "words.csv"], "words.csv, line 3: could not convert string to float: 'b'; remove"),
+    "words": (
+        ["train", "vae", "words.csv"],
+        "words.csv cannot be read: line 3: could not convert string to float: 'b'; remove",
+    ),
     "semicolons": (["train", "vae", "semicolons.csv"], "line 2: could not convert string to float: '1;2'; remove"),
-    "infinite": (["train", "ppca", "infinite.csv"], "row 1, column 0, counted from 0, is infinite or above 3e38"),
-    "huge": (["train", "ppca", "huge.npy"], "row 3, column 1, counted from 0, is infinite or above 3e38"),
-    "ragged": (["train", "vae", "ragged.csv"], "ragged.csv, line 2: 1 entries, where line 1 has 2"),
+    "infinite": (["train", "ppca", "infinite.csv"], "line 2, column 1 (counted from 1), is infinite or above 3e38"),
+    "huge": (["train", "ppca", "huge.npy"], "row 4, column 2 (counted from 1), is infinite or above 3e38"),
+    "ragged": (["train", "vae", "ragged.csv"], "ragged.csv cannot be read: line 2: 1 entry, where line 1 has 2"),
     "few rows": (["train", "vae", "few.csv"], "few.csv has 2 rows: at least 20 are needed"),
-    "constant column": (["train", "vae", "constant.csv"], "columns 1, 2, counted from 0, are constant"),
+    "constant column": (
+        ["train", "vae", "constant.csv"],
+        "column 2 (counted from 1), column 3 (counted from 1) are constant or empty: remove them",
+    ),
+    "constant column with a name": (
+        ["train", "vae", "named.csv"],
+        "named.csv: column b is constant or empty: remove it",
+    ),
+    "empty line": (["train", "ppca", "hollow.csv"], "hollow.csv cannot be read: line 12 is empty: remove it"),
+    "empty row": (["train", "ppca", "hollow.npy"], "hollow.npy cannot be read: row 11 is empty: remove it"),
+    "stray quote": (["train", "ppca", "quote.csv"], "quote.csv cannot be read: line 5: could not convert"),
     "one column": (["train", "ppca", "one.npy"], "one.npy has 1 column: ppca needs at least 2"),
     "sizes": (["train", "vae", "sizes"], "have 8 × 12 and 9 × 12 pixels"),
     "broken image": (["train", "vae", "broken"], "x.png cannot be read as an image"),
@@ -189,8 +202,8 @@ REFUSALS = {
         ["sample", "drawn", "none/x.png"],
         "x.png cannot be written: No such file",
     ),
-    "utf-16": (["train", "vae", "utf16.csv"], "utf16.csv is UTF-16, or no text: save it as UTF-8"),
-    "one endless entry": (["train", "vae", "endless.csv"], "endless.csv cannot be read: field larger"),
+    "utf-16": (["train", "vae", "utf16.csv"], "utf16.csv cannot be read: it is UTF-16, or no text: save it as UTF-8"),
+    "one endless entry": (["train", "vae", "endless.csv"], "endless.csv cannot be read: line 1: field larger"),
     "alpha": (["train", "vae", "alpha.npy"], "drop alpha, the fourth channel, by x[..., :3]"),
     "alpha first": (["train", "vae", "alpha_first.npy"], "drop alpha, the fourth channel, by x[:, :3]"),
     "untrained": (
@@ -230,6 +243,11 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
     Path("infinite.csv").write_text("1,2\ninf,3\n", encoding="utf-8")
     table = np.random.default_rng(0).random((30, 2))
+    rows = [f"{a},{b}\n" for a, b in table]
+    Path("named.csv").write_text("a,b\n" + "".join(f"{a},7\n" for a in table[:, 0]), encoding="utf-8")
+    Path("hollow.csv").write_text("a,b\n" + "".join([*rows[:10], ",\n", *rows[10:]]), encoding="utf-8")
+    np.save("hollow.npy", np.where(np.arange(30)[:, None] == 10, np.nan, table))
+    Path("quote.csv").write_text('"a\na",b\n' + "".join([*rows[:2], '"' + rows[2], *rows]), encoding="utf-8")
     np.save("one.npy", table[:, :1])
     np.save("huge.npy", np.where(np.arange(60).reshape(30, 2) == 7, 1e39, table))
     first_kept = torch.randperm(30, generator=torch.Generator().manual_seed(0))[0].item()
@@ -263,6 +281,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     (line,) = [line for line in said.err.splitlines() if line]
     assert line.startswith("error: ")
     assert reason in line
+    assert len(line) < 250
     assert not said.out
     assert set(Path().rglob("*")) == there  # nothing half-written
 
@@ -273,7 +292,8 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
     monkeypatch.setattr("companion.__main__.fit", full)
     assert main(["train", "vae", "table.csv"]) == 2
-    assert capsys.readouterr().err == "error: the device has too little memory: lower --width or --batch-size\n"
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == ["error: the device has too little memory: lower --width or --batch-size"]
     assert not Path("runs").exists()
 
 
@@ -386,7 +406,7 @@ def test_row_numbers_are_noted(first: int) -> None:
     table = np.loadtxt("table.csv", delimiter=",", skiprows=1)
     numbered = np.column_stack([table, np.arange(len(table)) + first])
     np.savetxt("numbered.csv", numbered, delimiter=",")
-    with pytest.warns(UserWarning, match="column 2, counted from 0, looks like row numbers") as noted:
+    with pytest.warns(UserWarning, match="column 3 \\(counted from 1\\) looks like row numbers") as noted:
         files.read("numbered.csv")
     assert len(noted) == 1
 
@@ -404,13 +424,82 @@ def test_known_entries_stay_as_they_were() -> None:
     filled = torch.tensor([[9.0, 9], [1 / 3, 9], [9, 2.5]])
     files.save_filled(Path("filled.csv"), Path("gaps.csv"), filled)
     expected = text.replace("\n,", "\n0.33333334,").replace(" NA ", "2.5")
-    assert Path("filled.csv").read_text(encoding="utf-8") == expected
+    assert Path("filled.csv").read_bytes() == b"\xef\xbb\xbf" + expected.encode()
     np.save("gaps.npy", [[123456789.25, 0.1], [np.nan, 2]])
     files.save_filled(Path("two.csv"), Path("gaps.npy"), filled[:2])
     assert Path("two.csv").read_text(encoding="utf-8") == "123456789.25,0.1\n0.33333334,2.0\n"
     with pytest.raises(ValueError, match="has 2 lines of 2 entries, filled"):
         files.save_filled(Path("three.csv"), Path("gaps.npy"), filled[:, :1])
     assert not Path("three.csv").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "utf-8-sig", "latin-1"])
+def test_a_filled_table_keeps_its_encoding(encoding: str) -> None:
+    names = "Größe,É" if encoding == "latin-1" else "가격,비율"
+    Path("gaps.csv").write_text(f"{names}\n1,2\n,4\n", encoding=encoding)
+    assert files.columns("gaps.csv") == names.split(",")
+    files.save_filled(Path("filled.csv"), Path("gaps.csv"), torch.full((2, 2), 0.5))
+    assert Path("filled.csv").read_bytes() == f"{names}\n1,2\n0.5,4\n".encode(encoding)
+
+
+def test_large_numbers_that_differ_little_are_told_apart() -> None:
+    """Times in seconds, and noise around a billion, which float32 would round to a few values."""
+    g = np.random.default_rng(0)
+    table = np.column_stack([1_700_000_000 + 7 * np.arange(200), 1e9 + g.normal(size=200)])
+    np.save("times.npy", table)
+    assert main(["train", "ppca", "times.npy"]) == 0
+    run = Run(Path("runs/ppca-times"))
+    x = run.scaled(run.rows[0])
+    assert all(len(x[:, i].unique()) == len(x) for i in range(2))
+    assert (run.unscaled(x) - run.rows[0]).abs().max() < 1e-3
+    for name in ("new.npy", "new.csv"):
+        assert main(["sample", "runs/ppca-times", name, "--number", "50"]) == 0
+    drawn = np.load("new.npy")
+    assert 0.5 < drawn[:, 1].std() < 2
+    np.testing.assert_allclose(np.loadtxt("new.csv", delimiter=","), drawn, rtol=1e-14)
+
+
+def test_what_was_read_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("no_names.csv").write_text("1.5,?\n" + "".join(f"{i},{i % 3}\n" for i in range(2, 30)), encoding="utf-8")
+    said = {
+        "no_names.csv": "no_names.csv: 28 rows, 2 columns (1.5, ?)",
+        "table.npy": "table.npy: 60 rows, 2 columns",
+        "colour": "colour: 24 images of 3 × 8 × 12",
+    }
+    for name, line in said.items():
+        assert main(["train", "ppca", name, "--latent-dim", "1"]) == 0
+        assert capsys.readouterr().err.splitlines()[0] == line
+
+
+def test_samples_of_a_table_have_its_names() -> None:
+    Path("named.csv").write_text('"a, m",비율\n' + "".join(f"{i},{i * i}\n" for i in range(3, 43)), encoding="utf-8")
+    assert main(["train", "ppca", "named.csv"]) == 0
+    assert main(["sample", "runs/ppca-named", "new.csv", "--number", "3"]) == 0
+    assert len(files.read("new.csv")) == 3
+    assert files.columns("new.csv") == ["a, m", "비율"]
+
+
+def test_other_rows_than_those_of_the_training_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise rows of the training would be among those that the model is measured by."""
+    train = ["train", "ppca", "table.csv"]
+    assert main(train) == 0
+    about, table = Path("runs/ppca-table/settings.json"), Path("table.csv").read_text(encoding="utf-8")
+    appended, wider = table + "1000,1\n", table.replace("\n", ",1\n")
+    changed = table.replace(table.split("\n")[5], "1000,1")
+    for content, change in ((appended, ", from 60 rows to 61"), (changed, ""), (wider, "")):
+        Path("table.csv").write_text(content, encoding="utf-8")
+        for arguments in (["evaluate", "runs/ppca-table"], [*train, "--resume"])[: 1 if content is wider else 2]:
+            capsys.readouterr()
+            assert main(arguments) == 2
+            assert capsys.readouterr().err == (
+                f"error: table.csv has changed since the training of {Path('runs/ppca-table')}{change}: put it back, "
+                "or train anew in another --folder\n"
+            )
+    Path("table.csv").write_text(table, encoding="utf-8")
+    old = {name: x for name, x in settings("ppca-table").items() if name not in ("rows", "columns", "fingerprint")}
+    about.write_text(json.dumps(old), encoding="utf-8")
+    assert main(["evaluate", "runs/ppca-table"]) == 0
+    assert main([*train, "--resume"]) == 0
 
 
 def test_columns_of_any_size_are_standardised() -> None:
@@ -501,7 +590,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
 
     monkeypatch.setattr(training._Training, "save", interrupted)
     assert main(["train", "vae", "table.csv", *TINY]) == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert capsys.readouterr().err.splitlines()[1:] == ["stopped"]
     assert not Path("runs").exists()
 
 
