@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from companion import checkpoint, data, files, metrics, plots
 from companion.autoencoder import Autoencoder
-from companion.devices import evaluating, find_device
+from companion.devices import evaluating, find_device, find_precision, global_generators
 from companion.diffusion import Diffusion, Heun
 from companion.gan import GAN
 from companion.likelihoods import Gaussian, bernoulli
 from companion.nets import ResidualMLP, UNet, conv_decoder, conv_encoder, mlp
+from companion.parallel import Group
 from companion.ppca import PPCA
-from companion.training import load
+from companion.training import fit, load
 from companion.vae import VAE
 
 #: The families, and what `fit` is told of each beside the options.
@@ -36,7 +37,7 @@ FAMILIES = {
     "diffusion": {"ema": 0.99},
 }
 #: What of the settings the user decides, and the training goes on with.
-OPTIONS = ("family", "data", "network", "latent_dim", "width", "batch_size", "lr", "seed", "device")
+OPTIONS = ("family", "network", "latent_dim", "width", "batch_size", "lr", "seed")
 #: How many rows and samples are compared.
 MEASURED = 500
 _KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
@@ -58,8 +59,11 @@ class Run:
     """
 
     def __init__(self, folder: Path, settings: dict | None = None) -> None:
+        folder = folder.expanduser()
         about = folder / "settings.json"
         if settings is None and not about.exists():
+            if (folder / "checkpoint.safetensors").exists():
+                raise ValueError(f"{folder} lacks its settings.json: put it back, or train anew in another --folder")
             raise ValueError(
                 f"{folder} holds no run: name the folder that train has made, such as runs/vae-digits, or make one by "
                 "python -m companion train vae digits"
@@ -117,24 +121,39 @@ class Run:
         settings |= {name: getattr(given, name) for name in names}
         if given.data not in files.NAMES:
             settings |= {"rows": len(rows) + len(kept), "columns": columns, "fingerprint": fingerprint(rows, kept)}
-        return cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
+        run = cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).resolve().stem}"), settings)
+        run.rows = rows, kept
+        return run
 
     def check_place(self, resume: bool) -> None:
-        """Let a training pass that overwrites nothing, or goes on with the same settings, "steps" apart.
+        """Let a training pass that overwrites nothing, or goes on with the same data and options, --steps apart.
 
         Raises:
             ValueError: if it does not.
         """
-        if resume:
-            before = Run(self.folder)
-            before.check_data(*self.rows)
-            differing = [name for name in OPTIONS if self.settings[name] != before.settings.get(name)]
-            if differing:
-                name = differing[0]
-                there, here = before.settings.get(name), self.settings[name]
-                raise ValueError(f"{self.folder} was made with {name} {there}, not {here}")
-        elif self.checkpoint.exists():
+        here, data = self.settings, _place(self.settings["data"])
+        if isinstance(data, Path) and data.is_dir() and self.folder.resolve().is_relative_to(data):
+            raise ValueError(f"{self.folder} is in the folder of the images: name another by --folder")
+        if not resume and not self.checkpoint.exists():
+            return
+        before = Run(self.folder)
+        if not resume:
             raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
+        there = before.settings
+        differing = [name for name in OPTIONS if here[name] != there.get(name)]
+        if data != _place(there["data"]) and (there.get("fingerprint") or "") != here.get("fingerprint"):
+            differing.append("data")
+        if differing:
+            name = differing[0]
+            option = name if name in ("family", "data") else "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{self.folder} was made with {option} {there.get(name)}, not {here[name]}: give the same, or name "
+                "another by --folder"
+            )
+        before.check_data(*self.rows)
+        done = checkpoint.read(self.checkpoint)[1].get("done", 0) if self.checkpoint.exists() else 0
+        if done > here["steps"]:
+            raise ValueError(f"{self.folder} has done {done} steps: give --steps {done}, or more")
 
     @property
     def trained(self) -> bool:
@@ -143,22 +162,26 @@ class Run:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """The folder with its settings.json, while the block trains.
+        """The folder with its settings.json, without what was measured before, while the block trains.
 
-        After an error it stays if a step was done; after a ValueError, with the settings as they were before.
+        After an error it stays if a step was done; after a ValueError, with all as it was before.
 
         Raises:
             OSError: if the folder cannot be made or written.
+            FloatingPointError: if a loss or a weight is NaN or infinite.
         """
         new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         about = self.folder / "settings.json"
-        before = about.read_bytes() if about.exists() else None
+        measured = [self.folder / name for name in ("samples.png", "metrics.json")]
+        before = {path: path.read_bytes() for path in (about, *measured) if path.exists()}
         try:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OSError(f"{self.folder} cannot be made a folder: {error.strerror}; name another one") from error
             _write(about, self.settings)
+            for path in measured:
+                path.unlink(missing_ok=True)
             yield
         except BaseException as error:
             if not self.trained:
@@ -167,18 +190,66 @@ class Run:
                     about.unlink(missing_ok=True)
                     for folder in new:
                         folder.rmdir()
-            elif before and isinstance(error, ValueError):
-                with checkpoint.replacing(about) as file:
-                    file.write(before)
+            elif isinstance(error, ValueError):
+                for path, content in before.items():
+                    with checkpoint.replacing(path) as file:
+                        file.write(content)
+            if isinstance(error, FloatingPointError):
+                what = str(error).partition(":")[0]
+                kept = f"; {self.folder} keeps the last good state" if self.trained else ""
+                raise FloatingPointError(f"{what}: try a smaller --lr{kept}") from error
             raise
+
+    def learn(self, model: nn.Module, group: Group) -> int | None:
+        """Train a model of `build`; returns the steps that are done if Ctrl-C ended it."""
+        x = self.scaled(self.rows[0])
+        if self.family == "ppca":
+            own = x.tensor_split(group.size)[group.rank]
+            shared = group.size > 1 and not x.isnan().any()
+            model = PPCA.fit_stream([own], self.latent_dim) if shared else PPCA.fit(x, self.latent_dim)
+            if group.rank == 0:
+                weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+                checkpoint.write(self.checkpoint, weights, {})
+            return None
+        options = {name: self.settings[name] for name in ("steps", "batch_size", "lr", "seed", "device")}
+        history = fit(model, x, **options, checkpoint=self.checkpoint, **FAMILIES[self.family])
+        return len(next(iter(history.losses.values()))) if history.interrupted else None
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """That of the settings; the best there is, with a note, if it is not here."""
+        try:
+            return find_device(self.settings["device"])
+        except ValueError:
+            here = find_device()
+            there = self.settings["device"]
+            warnings.warn(f"{there}, on which {self.folder} was trained, is not here: {here} is used", stacklevel=2)
+            return here
+
+    def move(self) -> None:
+        """Let the checkpoint of a training go on with the present device, if it was another one's."""
+        if not self.checkpoint.exists():
+            return
+        tensors, about = checkpoint.read(self.checkpoint)
+        here = {"device": self.device.type, "precision": find_precision("auto", self.device)}
+        if "call" in about and not here.items() <= about["call"].items():
+            noise = {f"rng.{i}": own.get_state() for i, own in enumerate(global_generators(self.device)) if i > 0}
+            checkpoint.write(self.checkpoint, tensors | noise, about | {"call": about["call"] | here})
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
         """What `files.rows_of` gives, read once.
 
         Raises:
+            FileNotFoundError: if they are not there.
             ValueError: if they are not those of the training.
         """
+        place = _place(self.settings["data"])
+        if isinstance(place, Path) and not place.exists():
+            raise FileNotFoundError(
+                f"{self.settings['data']}, on which {self.folder} was trained, is not here: put it back, or give the "
+                "command where train was given"
+            )
         rows = files.rows_of(self.settings["data"])
         self.check_data(*rows)
         return rows
@@ -259,7 +330,7 @@ class Run:
             )
         model = self.build()
         load(model, self.checkpoint)
-        return model.to(find_device(self.settings["device"]))
+        return model.to(self.device)
 
     @torch.no_grad()
     def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
@@ -278,11 +349,12 @@ class Run:
 
     def show(self, x: Tensor, path: Path) -> None:
         """Write a picture of x, which is in the data's units."""
+        points = {} if self.pixels else {"data": self.rows[1][:MEASURED], self.family: x}
         with checkpoint.replacing(path) as file:
             if self.pixels:
                 plots.save_images(1 - x if self.settings["data"] in files.NAMES else x, file)  # the book's have ink 1
             else:
-                plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, file)
+                plots.save_points(points, file)
 
     @torch.no_grad()
     def report(self) -> dict:
@@ -348,6 +420,11 @@ def units(rows: Tensor, names: list[str]) -> tuple[list[float], list[float]]:
 def fingerprint(*parts: Tensor) -> str:
     """A checksum of tensors."""
     return hashlib.sha256("; ".join(map(checkpoint.fingerprint, parts)).encode()).hexdigest()
+
+
+def _place(data: str) -> Path | str:
+    """What DATA means: a name of the book's, or a path."""
+    return data if data in files.NAMES else Path(data).expanduser().resolve()
 
 
 def _settings_of(path: Path) -> dict:

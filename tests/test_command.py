@@ -211,11 +211,31 @@ REFUSALS = {
         "untrained holds no trained model: train it by",
     ),
     "device": (["train", "vae", "table.csv", "--device", "abacus"], "device must be such as"),
+    "device of ppca": (["train", "ppca", "table.csv", "--device", "cuda:99"], "device is 'cuda:99', but"),
+    "a run among the images": (
+        ["train", "ppca", "colour", "--folder", "colour/run"],
+        "run is in the folder of the images: name another by --folder",
+    ),
     "odd sides": (["train", "vae", "odd.npy", "--network", "conv"], "multiples of 4"),
     "no run to go on": (["train", "vae", "table.csv", "--resume"], "holds no run"),
     "no run": (["sample", "runs/none", "x.png"], "runs/none holds no run"),
     "ending": (["sample", "made", "x.txt"], "x.txt must end in .png, .npy or .csv"),
-    "other settings": (["train", "autoencoder", "table.csv", "--folder", "made", "--resume"], "not"),
+    "other settings": (
+        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", "--width", "8"],
+        "made was made with --batch-size 16, not 128: give the same, or name another by --folder",
+    ),
+    "other family": (
+        ["train", "vae", "table.csv", "--folder", "made", "--resume"],
+        "made with family autoencoder, not",
+    ),
+    "other data": (
+        ["train", "autoencoder", "pixels.npz", "--folder", "made", "--resume", *TINY, "--latent-dim", "1"],
+        "made was made with data table.csv, not pixels.npz: give the same",
+    ),
+    "fewer steps": (
+        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", *TINY, "--steps", "2"],
+        "made has done 3 steps: give --steps 3, or more",
+    ),
     "too wide": (["train", "vae", "digits", "--width", "9" * 15], "cannot be made"),
     "damaged comparison": (["compare", "broken.npz"], "broken.npz is damaged or holds no results of compare"),
     "other trials": (["compare", "new.json", "--tuned", "list.json"], "list.json is damaged or holds no results"),
@@ -290,7 +310,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
 
-    monkeypatch.setattr("companion.__main__.fit", full)
+    monkeypatch.setattr("companion.runs.fit", full)
     assert main(["train", "vae", "table.csv"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert said[1:] == ["error: the device has too little memory: lower --width or --batch-size"]
@@ -618,3 +638,144 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
                 torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-4)
         for folder in folders:
             assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_what_was_measured_goes_when_the_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would stand beside another model after Ctrl-C; after a refusal it stays."""
+    train, step = ["train", "vae", "table.csv", *TINY, "--folder", "run"], training._Training.step
+    assert main(train) == 0
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    more = [*train, "--resume", "--steps", "6"]
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ValueError("no")
+
+    def interrupted(self: training._Training) -> None:
+        signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("companion.runs.fit", refuse)
+        assert main(more) == 2
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+    monkeypatch.setattr(training._Training, "step", interrupted)
+    assert main(more) == 130
+    assert {path.name for path in Path("run").iterdir()} == {"settings.json", "checkpoint.safetensors"}
+
+
+def test_ctrl_c_while_measuring_says_how_to_measure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Run) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "report", interrupted)
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == ["measuring", "trained; python -m companion evaluate run measures it"]
+
+
+def test_a_home_folder_is_found_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    Path("home").mkdir()
+    Path("table.csv").rename("home/table.csv")
+    assert main(["train", "vae", "~/table.csv", "--folder=~/run", *TINY]) == 0
+    assert main(["sample", "~/run", "~/new.npy"]) == 0
+    assert not Path("~").exists()
+    assert {path.name for path in Path("home/run").iterdir()} == FILES
+    assert Path("home/new.npy").exists()
+
+
+def test_a_run_of_a_device_that_is_missing_goes_on() -> None:
+    train = ["train", "vae", "table.csv", *TINY[:-2], "--folder", "run"]
+    assert main([*train, "--device", "cpu"]) == 0
+    file, about = Path("run/checkpoint.safetensors"), Path("run/settings.json")
+    tensors, call = checkpoint.read(file)
+    call["call"] |= {"device": "elsewhere", "precision": "bfloat16"}
+    checkpoint.write(file, tensors, call)
+    made = json.loads(about.read_text(encoding="utf-8"))
+    about.write_text(json.dumps(made | {"device": "cuda:99"}), encoding="utf-8")
+    for arguments in (["sample", "run", "new.npy"], ["evaluate", "run"]):
+        with pytest.warns(UserWarning, match="cuda:99, on which run was trained, is not here: "):
+            assert main(arguments) == 0
+    assert main([*train, "--resume", "--steps", "6"]) == 0
+    assert checkpoint.read(file)[1]["done"] == 6
+
+
+def test_data_that_are_gone_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    Path("table.csv").unlink()
+    assert main(["sample", "run", "new.npy"]) == 0
+    for arguments in (["sample", "run", "new.png"], ["evaluate", "run"]):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(
+            "error: table.csv, on which run was trained, is not here: put it back"
+        )
+
+
+def test_losses_that_explode_advise_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "vae", "table.csv", *TINY, "--folder", "run"]
+    assert main([*train, "--lr", "1e30"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: loss ")
+    assert said.endswith(": try a smaller --lr")
+    assert not Path("run").exists()
+    assert main(train) == 0
+    tensors, about = checkpoint.read(Path("run/checkpoint.safetensors"))
+    broken = {name: x * torch.nan if name.startswith("model.") else x for name, x in tensors.items()}
+    checkpoint.write(Path("run/checkpoint.safetensors"), broken, about)
+    assert main([*train, "--resume", "--steps", "6"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": try a smaller --lr; run keeps the last good state")
+    assert Path("run/checkpoint.safetensors").exists()
+
+
+def test_paths_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    train = ["train", "ppca", "colour/", "--folder", "run", "--latent-dim", "1"]
+    assert main(train) == 0
+    old = json.loads(Path("run/settings.json").read_text(encoding="utf-8"))
+    Path("run/settings.json").write_text(
+        json.dumps({name: x for name, x in old.items() if name != "fingerprint"}), encoding="utf-8"
+    )
+    for spelling in ("colour", "./colour", str(tmp_path / "colour")):
+        assert main(["train", "ppca", spelling, *train[3:], "--resume"]) == 0
+    Path("colour").rename("elsewhere")
+    assert main(["train", "ppca", "elsewhere", *train[3:], "--resume"]) == 0  # the same rows
+    assert main(["evaluate", "run"]) == 0
+
+
+def test_a_run_without_its_settings_is_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "ppca", "table.csv", "--folder", "run"]
+    assert main(train) == 0
+    Path("run/settings.json").unlink()
+    for arguments in (train, [*train, "--resume"], ["evaluate", "run"]):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("error: run lacks its settings.json: put it back, or train anew")
+
+
+def test_an_ending_may_be_in_capitals_and_spare_processes_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    monkeypatch.setenv("RANK", "1")  # of torchrun
+    assert main(["sample", "run", "new.PNG"]) == 0
+    assert not Path("new.PNG").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert main(["sample", "run", "new.PNG"]) == 0
+    assert Path("new.PNG").exists()
+
+
+def test_row_numbers_are_noted_once() -> None:
+    table = np.random.default_rng(0).normal(size=(40, 3))
+    np.save("numbered.npy", np.column_stack([np.arange(40), table]))
+    with pytest.warns(UserWarning, match="looks like row numbers") as noted:
+        assert main(["train", "ppca", "numbered.npy", "--latent-dim", "1"]) == 0
+    assert sum("looks like row numbers" in str(note.message) for note in noted) == 1
+
+
+def test_samples_that_the_memory_cannot_hold_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    for number in ("1" + "0" * 15, "9" * 18):
+        capsys.readouterr()
+        assert main(["sample", "run", "big.npy", "--number", number]) == 2
+        assert capsys.readouterr().err == "error: the device has too little memory: lower --number\n"
