@@ -8,14 +8,17 @@ import csv
 import io
 import math
 import warnings
-import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from companion import checkpoint, data
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The names that `rows_of` knows.
 NAMES = (
@@ -70,10 +73,10 @@ def read(path: Path | str) -> Tensor:
 
     Args:
         path: a folder of images of one size, read in the order of their names, grey if all are, on white where they
-            are transparent; a CSV file of numbers, with or without a line of names, where an empty entry or NaN is
-            missing and becomes NaN; an .npy file, or the only array, or the one named x, of an .npz file, of shape
-            (n, d), (n, height, width), (n, height, width, 3) or (n, 3, height, width), images of type uint8, or
-            between 0 and 1.
+            are transparent, turned as EXIF says, hidden files left out; a CSV file of numbers, with or without a line
+            of names, where an empty entry or NaN is missing and becomes NaN; an .npy file, or the only array, or the
+            one named x, of an .npz file, of shape (n, d), (n, height, width), (n, height, width, 3) or
+            (n, 3, height, width), images of type uint8, or between 0 and 1.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
@@ -149,22 +152,30 @@ def _read(path: Path) -> Tensor:
         raise ValueError(f"{path} is no data set of the book ({', '.join(NAMES)}), folder, .csv, .npy or .npz file")
     try:
         return _table(path) if kind == ".csv" else _tidy(_array(path))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        pickled = "allow_pickle" in str(error)
-        reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
-        raise ValueError(f"{path} cannot be read: {reason}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _array(path: Path) -> np.ndarray:
     """The array of data in an .npy or .npz file."""
-    loaded = np.load(path)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        name = "x" if "x" in loaded else ", ".join(loaded)
-        if name not in loaded:
-            raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
-        return loaded[name]
+    try:
+        loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            name = "x" if "x" in loaded else ", ".join(loaded)
+            x = loaded.get(name)
+    except OSError:
+        raise
+    except MemoryError as error:
+        raise ValueError("it does not fit into the memory: save fewer rows, or a smaller type such as uint8") from error
+    except Exception as error:  # anything, where the bytes are foreign
+        pickled = "allow_pickle" in str(error)
+        reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
+        raise ValueError(f"{reason}") from error
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
+    return x
 
 
 def _tidy(x: np.ndarray) -> Tensor:
@@ -296,7 +307,8 @@ def _table(path: Path) -> Tensor:
 def _read_images(folder: Path) -> Tensor:
     from PIL import Image  # matplotlib needs it too; here, because only a folder of images does
 
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and not path.name.startswith("."))
+    paths = sorted(found)
     if not paths:
         raise ValueError(
             f"{folder} holds no images ({', '.join(IMAGES)}): name the folder that holds them; those inside it are not "
@@ -305,19 +317,29 @@ def _read_images(folder: Path) -> Tensor:
     images, grey = [], True
     for path in paths:
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):  # Pillow would clip them to white
-                    raise ValueError(
-                        f"{path} has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled "
-                        "to between 0 and 1"
-                    )
-                grey = grey and image.mode in ("1", "L", "LA")
-                images.append(image.convert("RGBA"))
-        except OSError as error:
+            image, colourless = _image(path)
+        except Exception as error:  # anything, where the bytes are foreign
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
-        if images[-1].size != images[0].size:
-            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], images[-1]))
+        images.append(image)
+        grey = grey and colourless
+        if image.size != images[0].size:
+            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], image))
             raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
     white = Image.new("RGBA", images[0].size, "white")
     flat = (Image.alpha_composite(white, image).convert("L" if grey else "RGB") for image in images)
     return _tidy(np.stack([np.asarray(image) for image in flat]))
+
+
+def _image(path: Path) -> tuple[Image.Image, bool]:
+    """An image as a camera means it to be turned, with alpha, and whether it is grey."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them to white
+                raise ValueError(
+                    "it has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled to "
+                    "between 0 and 1"
+                )
+            return ImageOps.exif_transpose(image).convert("RGBA"), image.mode in ("1", "L", "LA")

@@ -6,9 +6,12 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +167,19 @@ REFUSALS = {
     "one column": (["train", "ppca", "one.npy"], "one.npy has 1 column: ppca needs at least 2"),
     "sizes": (["train", "vae", "sizes"], "have 8 × 12 and 9 × 12 pixels"),
     "broken image": (["train", "vae", "broken"], "x.png cannot be read as an image"),
-    "16 bits": (["train", "vae", "deep"], "x.png has more than 8 bits a pixel: save it with 8"),
+    "16 bits": (
+        ["train", "vae", "deep"],
+        "x.png cannot be read as an image: it has more than 8 bits a pixel: save it with 8",
+    ),
     "no images": (["train", "vae", "empty"], "those inside it are not looked into"),
+    "huge image": (["train", "vae", "vast"], "x.png cannot be read as an image: Image size (400000000 pixels) exceeds"),
+    "large image": (
+        ["train", "vae", "wide"],
+        "x.png cannot be read as an image: Image size (100000000 pixels) exceeds",
+    ),
+    "no header": (["train", "vae", "header.npy"], "header.npy cannot be read: "),
+    "an array for no memory": (["train", "vae", "memory.npy"], "memory.npy cannot be read: it does not fit into the"),
+    "no array": (["train", "vae", "text.npz"], "text.npz cannot be read: it holds x: name the array of data x"),
     "images with gaps": (["train", "vae", "holes.npy"], "images with missing entries (NaN)"),
     "objects": (["train", "vae", "objects.npy"], "objects instead of numbers: save x.astype(float)"),
     "range": (["train", "vae", "range.npy"], "images from 0 to 255: make them uint8"),
@@ -244,6 +258,12 @@ REFUSALS = {
 }
 
 
+def picture_of(side: int) -> bytes:
+    """The start of a PNG file that says how large the image is."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\1IDAT"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +273,21 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
     Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
     Path("constant.csv").write_text("".join(f"{i / 2},7,0.3\n" for i in range(30)), encoding="utf-8")
-    for folder in ("sizes", "broken", "empty", "deep"):
+    for folder in ("sizes", "broken", "empty", "deep", "vast", "wide"):
         Path(folder).mkdir()
     Image.new("L", (8, 12)).save("sizes/a.png")
     Image.new("L", (9, 12)).save("sizes/b.png")
     Path("broken/x.png").write_text("no image", encoding="utf-8")
+    for folder, side in (("vast", 20_000), ("wide", 10_000)):
+        Path(folder, "x.png").write_bytes(picture_of(side))
+    headers = {
+        "header.npy": "{'shape': (",
+        "memory.npy": f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**50}, 2)}}",
+    }
+    for file, header in headers.items():
+        Path(file).write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode())
+    with zipfile.ZipFile("text.npz", "w") as archive:
+        archive.writestr("x", "no array")
     np.save("range.npy", np.linspace(0, 255, 30 * 16).reshape(30, 4, 4))
     np.save("shape.npy", np.zeros(30))
     Path("semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
@@ -779,3 +809,17 @@ def test_samples_that_the_memory_cannot_hold_are_one_line(capsys: pytest.Capture
         capsys.readouterr()
         assert main(["sample", "run", "big.npy", "--number", number]) == 2
         assert capsys.readouterr().err == "error: the device has too little memory: lower --number\n"
+
+
+def test_photos_are_turned_as_the_camera_says_and_hidden_files_left_out() -> None:
+    """A photo, stored lying with the note that it was turned, beside what macOS leaves on a disk."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    Path("photos").mkdir()
+    Image.fromarray(pixels).save("photos/a.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save("photos/b.png")
+    Path("photos/._a.png").write_bytes(b"no image")
+    a, b = files.read("photos")
+    assert torch.equal(a, b)
+    assert a.shape == (1, 12, 8)
