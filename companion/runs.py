@@ -42,6 +42,7 @@ OPTIONS = ("family", "network", "latent_dim", "width", "batch_size", "lr", "seed
 MEASURED = 500
 _KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
 _KINDS |= {"latent_dim": int, "width": int, "seed": int, "device": str | None}
+_OF_OWN_DATA = {"rows": int, "columns": list, "fingerprint": str}
 
 
 class Run:
@@ -434,6 +435,7 @@ def _settings_of(path: Path) -> dict:
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings by name")
         wrong = [name for name, kind in _KINDS.items() if not isinstance(settings.get(name, ...), kind)]
+        wrong += [name for name, kind in _OF_OWN_DATA.items() if not isinstance(settings.get(name, kind()), kind)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of a wrong kind")
         if settings["family"] not in FAMILIES:

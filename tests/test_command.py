@@ -354,6 +354,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
         ("[1]", "it holds no settings by name"),
         ("{}", "family, data, shape, shift, scale, network, latent_dim, width, seed, device missing"),
         ('{"width": "8"}', "width missing or of a wrong kind"),
+        ('{"columns": 3}', "columns missing or of a wrong kind"),
         ('{"family": "flow"}', "family is flow, none of ppca"),
         ('{"shift": [0, 0, 0]}', "broadcast"),
         ('{"shape": ["two"]}', "item 0 is"),
