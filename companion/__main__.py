@@ -57,9 +57,6 @@ def train(given: Namespace) -> int:
     with run.made() if group.rank == 0 else contextlib.nullcontext():
         if group.rank == 0:
             print(run.about(), file=sys.stderr)
-            run.move()
-        if group.size > 1:
-            group.wait()
         stopped = run.learn(model, group)
     if group.rank > 0:
         return 0 if stopped is None else 130
@@ -186,14 +183,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search("allocate|overflow", str(error)):
             raise
-        lower = "--number" if given.do is sample else "--width or --batch-size"
-        print(f"error: the device has too little memory: lower {lower}", file=sys.stderr)
-        return 2
+        reason = (
+            f"the device has too little memory: lower {'--number' if given.do is sample else '--width or --batch-size'}"
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         reason = f"{error.filename}: {error.strerror}" if named else " ".join(str(error).split())
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

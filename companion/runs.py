@@ -183,6 +183,7 @@ class Run:
             _write(about, self.settings)
             for path in measured:
                 path.unlink(missing_ok=True)
+            self.move()
             yield
         except BaseException as error:
             if not self.trained:
@@ -203,6 +204,8 @@ class Run:
 
     def learn(self, model: nn.Module, group: Group) -> int | None:
         """Train a model of `build`; returns the steps that are done if Ctrl-C ended it."""
+        if group.size > 1:
+            group.wait()  # until `made` has moved the checkpoint
         x = self.scaled(self.rows[0])
         if self.family == "ppca":
             own = x.tensor_split(group.size)[group.rank]
