@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import re
 import signal
 import sys
 import warnings
@@ -16,13 +18,11 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported ends it without a traceback
 
 import numpy as np
-import torch
 
 from companion import checkpoint, compare, files
+from companion.devices import find_device
 from companion.parallel import join
-from companion.ppca import PPCA
 from companion.runs import FAMILIES, Run
-from companion.training import fit
 
 HELP = f"""
 DATA is a data set of the book: {", ".join(files.NAMES)};
@@ -45,53 +45,56 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 
 def train(given: Namespace) -> int:
+    find_device(given.device)
+    given.data = str(Path(given.data).expanduser())
     rows, kept = files.rows_of(given.data)
     run = Run.planned(given, rows, kept)
     run.check_place(given.resume)
     group = join()
     if group.size > 1:
         group.agree(settings=run.settings)
-    x = run.scaled(rows)
+    model = run.build()
     with run.made() if group.rank == 0 else contextlib.nullcontext():
-        if given.family == "ppca":
-            shared = group.size > 1 and not x.isnan().any()
-            own = x.tensor_split(group.size)[group.rank]
-            model = PPCA.fit_stream([own], run.latent_dim) if shared else PPCA.fit(x, run.latent_dim)
-            if group.rank == 0:
-                weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-                checkpoint.write(run.checkpoint, weights, {})
-        else:
-            options = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "seed", "device")}
-            history = fit(run.build(), x, **options, checkpoint=run.checkpoint, **FAMILIES[given.family])
-            if history.interrupted:
-                if group.rank == 0:
-                    done = len(next(iter(history.losses.values())))
-                    print(f"stopped after {done} step{'s' * (done != 1)}: --resume goes on", file=sys.stderr)
-                return 130
-    return evaluate(Namespace(folder=run.folder)) if group.rank == 0 else 0
+        if group.rank == 0:
+            print(run.about(), file=sys.stderr)
+        stopped = run.learn(model, group)
+    if group.rank > 0:
+        return 0 if stopped is None else 130
+    if stopped is not None:
+        print(f"stopped after {stopped} step{'s' * (stopped != 1)}: --resume goes on", file=sys.stderr)
+        return 130
+    print("measuring", file=sys.stderr)
+    try:
+        return measure(run)
+    except KeyboardInterrupt:
+        print(f"trained; python -m companion evaluate {run.folder} measures it", file=sys.stderr)
+        return 130
 
 
 def sample(given: Namespace) -> int:
-    run = Run(given.folder)
-    if given.file.exists():
-        raise ValueError(f"{given.file} exists: name another file")
-    if given.file.suffix not in (".png", ".npy", ".csv"):
-        raise ValueError(f"{given.file} must end in .png, .npy or .csv")
+    run, file = Run(given.folder), given.file.expanduser()
+    if file.exists():
+        raise ValueError(f"{file} exists: name another file")
+    if file.suffix.lower() not in (".png", ".npy", ".csv"):
+        raise ValueError(f"{file} must end in .png, .npy or .csv")
     x = run.unscaled(run.draw(run.load(), given.number, given.seed))
-    if given.file.suffix == ".png":
-        run.show(x, given.file)
-        return 0
-    with checkpoint.replacing(given.file) as file:
-        if given.file.suffix == ".npy":
-            np.save(file, x.numpy())
-        else:
-            np.savetxt(file, x.flatten(1).numpy(), fmt="%.9g", delimiter=",")
+    if file.suffix.lower() == ".png":
+        run.show(x, file)
+    elif file.suffix.lower() == ".csv":
+        files.save_table(file, x.flatten(1), run.settings.get("columns", []))
+    else:
+        with checkpoint.replacing(file) as opened:
+            np.save(opened, x.numpy())
     return 0
 
 
 def evaluate(given: Namespace) -> int:
-    print(json.dumps(Run(given.folder).report(), indent=2))
-    print(f"in {given.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
+    return measure(Run(given.folder))
+
+
+def measure(run: Run) -> int:
+    print(json.dumps(run.report(), indent=2))
+    print(f"in {run.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
     return 0
 
 
@@ -170,18 +173,24 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     try:
-        return given.do(given)
+        spare = (
+            given.do in (sample, evaluate) and int(os.environ.get("RANK", 0)) > 0
+        )  # of torchrun: the first one writes
+        return 0 if spare else given.do(given)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except torch.OutOfMemoryError:
-        print("error: the device has too little memory: lower --width or --batch-size", file=sys.stderr)
-        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("allocate|overflow", str(error)):
+            raise
+        reason = (
+            f"the device has too little memory: lower {'--number' if given.do is sample else '--width or --batch-size'}"
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         reason = f"{error.filename}: {error.strerror}" if named else " ".join(str(error).split())
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import math
 import warnings
-import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from companion import checkpoint, data
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: The names that `rows_of` knows.
 NAMES = (
@@ -32,7 +37,8 @@ def rows_of(name: str) -> tuple[Tensor, Tensor]:
         name: one of NAMES, where "hangul28" has 28×28 pixels and of points there are 10,000; or a path for `read`.
 
     Returns:
-        Tables, shape (n, d), or images, shape (n, channels, height, width), in [0, 1].
+        Tables, shape (n, d), the reader's own in double precision, or images, shape (n, channels, height, width), in
+        [0, 1].
 
     Raises:
         FileNotFoundError: if there is neither such a name nor such a file, or it cannot be downloaded.
@@ -52,9 +58,12 @@ def rows_of(name: str) -> tuple[Tensor, Tensor]:
     elif name in NAMES:
         x = getattr(data, name)(10_000, generator=generator)
     else:
-        x = read(name)
+        x = _read(Path(name))
     if len(x) < 20:
-        raise ValueError(f"{name} has {len(x)} rows: at least 20 are needed, of which a tenth is kept back to measure")
+        raise ValueError(
+            f"{name} has {len(x)} row{'s' * (len(x) != 1)}: at least 20 are needed, of which a tenth is kept back to "
+            "measure"
+        )
     rows = torch.randperm(len(x), generator=generator)
     return x[rows[len(x) // 10 :]], x[rows[: len(x) // 10]]
 
@@ -64,35 +73,36 @@ def read(path: Path | str) -> Tensor:
 
     Args:
         path: a folder of images of one size, read in the order of their names, grey if all are, on white where they
-            are transparent; a CSV file of numbers, with or without a line of names, where an empty entry or NaN is
-            missing and becomes NaN; an .npy file, or the only array, or the one named x, of an .npz file, of shape
-            (n, d), (n, height, width), (n, height, width, 3) or (n, 3, height, width), images of type uint8, or
-            between 0 and 1.
+            are transparent, turned as EXIF says, hidden files left out; a CSV file of numbers, with or without a line
+            of names, where an empty entry or NaN is missing and becomes NaN; an .npy file, or the only array, or the
+            one named x, of an .npz file, of shape (n, d), (n, height, width), (n, height, width, 3) or
+            (n, 3, height, width), images of type uint8, or between 0 and 1.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if it is another kind of file, damaged, or the images differ in size.
+        ValueError: if it is another kind of file, damaged, a row of a table is empty, or the images differ in size.
 
     Warns:
         UserWarning: if a column of a table only numbers the rows.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        return _read_images(path)
-    if path.suffix.lower() == ".csv":
-        return _read_table(path)
-    if path.suffix.lower() not in (".npy", ".npz"):
-        raise ValueError(f"{path} is no data set of the book ({', '.join(NAMES)}), folder, .csv, .npy or .npz file")
-    try:
-        return _tidy(_array(path))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        pickled = "allow_pickle" in str(error)
-        reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
-        raise ValueError(f"{path} cannot be read: {reason}") from error
+    return _read(Path(path)).float()
+
+
+def columns(name: str) -> list[str]:
+    """The names of the columns in the first line of a CSV file; none of other data."""
+    path = Path(name).expanduser()
+    return _names(_lines(path)) if path.suffix.lower() == ".csv" and path.is_file() else []
+
+
+def column(i: int, names: list[str]) -> str:
+    """What a message calls a column."""
+    return f"column {names[i]}" if names and names[i] else f"column {i + 1} (counted from 1)"
 
 
 def save_filled(path: Path, table: Path, filled: Tensor) -> None:
     """Write a table as a CSV file in which gaps hold the entries of `filled`, and all else is as the table has it.
+
+    The encoding is that of a table which is a CSV file.
 
     Args:
         path: the file to write.
@@ -103,7 +113,8 @@ def save_filled(path: Path, table: Path, filled: Tensor) -> None:
         ValueError: if the shapes differ.
         OSError: if it cannot be written.
     """
-    lines = [cells for _, cells in _lines(table)] if table.suffix.lower() == ".csv" else _array(table).tolist()
+    given = table.suffix.lower() == ".csv"
+    lines = [cells for _, cells in _lines(table)] if given else _array(table).tolist()
     names, rows = lines[: len(lines) - len(filled)], lines[len(lines) - len(filled) :]
     if len(names) > 1 or len(rows) != len(filled) or len(rows[0]) != filled.shape[1]:
         raise ValueError(f"{table} has {len(lines)} lines of {len(lines[0])} entries, filled {tuple(filled.shape)}")
@@ -111,22 +122,60 @@ def save_filled(path: Path, table: Path, filled: Tensor) -> None:
         [str(value) if str(cell).strip().lower() in _MISSING else cell for cell, value in zip(*pair, strict=True)]
         for pair in zip(rows, filled.numpy(), strict=True)
     ]
+    _write(path, names + whole, _text(table)[1] if given else "utf-8")
+
+
+def save_table(path: Path, x: Tensor, names: list[str]) -> None:
+    """Write x, shape (n, d), as a CSV file, below a line of names if there are any.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    digits = 15 if x.dtype == torch.float64 else 9
+    _write(path, [*[names] * bool(names), *([f"{value:.{digits}g}" for value in row] for row in x.tolist())], "utf-8")
+
+
+def _write(path: Path, rows: list[list[str]], encoding: str) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(names + whole)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     with checkpoint.replacing(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(encoding))
+
+
+def _read(path: Path) -> Tensor:
+    """What `read` gives, tables in double precision."""
+    path = path.expanduser()
+    if path.is_dir():
+        return _read_images(path)
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".npy", ".npz"):
+        raise ValueError(f"{path} is no data set of the book ({', '.join(NAMES)}), folder, .csv, .npy or .npz file")
+    try:
+        return _table(path) if kind == ".csv" else _tidy(_array(path))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _array(path: Path) -> np.ndarray:
     """The array of data in an .npy or .npz file."""
-    loaded = np.load(path)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        name = "x" if "x" in loaded else ", ".join(loaded)
-        if name not in loaded:
-            raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
-        return loaded[name]
+    try:
+        loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            name = "x" if "x" in loaded else ", ".join(loaded)
+            x = loaded.get(name)
+    except OSError:
+        raise
+    except MemoryError as error:
+        raise ValueError("it does not fit into the memory: save fewer rows, or a smaller type such as uint8") from error
+    except Exception as error:  # anything, where the bytes are foreign
+        pickled = "allow_pickle" in str(error)
+        reason = "it is damaged, or holds objects instead of numbers: save x.astype(float)" if pickled else error
+        raise ValueError(f"{reason}") from error
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"it holds {name or 'nothing'}: name the array of data x")
+    return x
 
 
 def _tidy(x: np.ndarray) -> Tensor:
@@ -144,10 +193,10 @@ def _tidy(x: np.ndarray) -> Tensor:
             f"an array of {x.dtype} and shape {given}: numbers of shape (n, d), or images (n, height, width) or "
             f"(n, height, width, 3), are needed{remedy}"
         )
+    if x.ndim == 2:
+        return _checked(torch.from_numpy(x.astype(np.float64)), [f"row {i + 1}" for i in range(len(x))], [])
     with np.errstate(over="ignore"):
         values = torch.from_numpy(x.astype(np.float32))
-    if x.ndim == 2:
-        return _checked(values)
     if values.isnan().any():
         raise ValueError("images with missing entries (NaN): fill them in, or leave out those images")
     values = values / 255 if x.dtype == np.uint8 else values
@@ -158,67 +207,108 @@ def _tidy(x: np.ndarray) -> Tensor:
     return values
 
 
-def _checked(table: Tensor) -> Tensor:
-    """The table itself, unless an entry is infinite, or too large for float32; with a note of columns 0, 1, 2, …"""
-    if table.isinf().any():
-        row, column = table.isinf().nonzero()[0].tolist()
+def _checked(table: Tensor, places: list[str], names: list[str]) -> Tensor:
+    """The table itself, unless a row is empty, or an entry too large for float32; with a note of columns 0, 1, 2, …
+
+    Args:
+        table: shape (n, d).
+        places: what messages call the rows.
+        names: of the columns, if they have any.
+    """
+    empty = table.isnan().all(1).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"{places[empty[0]]} is empty: remove it")
+    large = table.float().isinf().nonzero().tolist()
+    if large:
+        row, i = large[0]
         raise ValueError(
-            f"row {row}, column {column}, counted from 0, is infinite or above 3e38: correct it, or mark it as missing"
+            f"{places[row]}, {column(i, names)}, is infinite or above 3e38: correct it, or mark it as missing"
         )
     counted = torch.arange(len(table))[:, None]
-    for column in ((table == counted).all(0) | (table == counted + 1).all(0)).nonzero().flatten().tolist():
+    for i in ((table == counted).all(0) | (table == counted + 1).all(0)).nonzero().flatten().tolist():
         if len(table) > 2:
             warnings.warn(
-                f"column {column}, counted from 0, looks like row numbers, and is learnt like any other: remove it "
-                "unless it means something",
-                stacklevel=3,
+                f"{column(i, names)} looks like row numbers, and is learnt like any other: remove it unless it means "
+                "something",
+                stacklevel=4,
             )
     return table
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a CSV file that hold something: their numbers, from 1, and entries."""
+def _text(path: Path) -> tuple[str, str]:
+    """The text of a CSV file and its encoding: UTF-8, or what Excel writes in Korea or in the West."""
     content = path.read_bytes()
     if b"\0" in content:
         raise ValueError(
-            f"{path} is UTF-16, or no text: save it as UTF-8 (in Excel as the type CSV UTF-8, in an editor by the "
-            "choice of encoding)"
+            "it is UTF-16, or no text: save it as UTF-8 (in Excel as the type CSV UTF-8, in an editor by the choice of "
+            "encoding)"
         )
-    text = io.StringIO(content.decode("utf-8-sig", errors="replace"), newline="")
+    unicode = "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8"
+    for encoding in (unicode, "cp949"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding), encoding
+    return content.decode("latin-1"), "latin-1"
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that hold something: the numbers at which they start, from 1, and entries."""
+    reader, lines, start = csv.reader(io.StringIO(_text(path)[0], newline="")), [], 1
     try:
-        return [(number, cells) for number, cells in enumerate(csv.reader(text), start=1) if cells]
+        for cells in reader:
+            lines += [(start, cells)] if cells else []
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"line {start}: {error}") from error
+    return lines
 
 
-def _read_table(path: Path) -> Tensor:
-    lines, rows = _lines(path), []
-    for number, cells in lines:
+def _number(cell: str) -> float:
+    """An entry of a CSV file, NaN if it is missing."""
+    try:
+        return math.nan if cell.strip().lower() in _MISSING else float(cell)
+    except ValueError:
+        cut = "…" * (len(cell) > 40)
+        raise ValueError(f"could not convert string to float: {cell[:40] + cut!r}") from None
+
+
+def _names(lines: list[tuple[int, list[str]]]) -> list[str]:
+    """The entries of the first line, unless they are numbers."""
+    cells = lines[0][1] if lines else []
+    try:
+        for cell in cells:
+            _number(cell)
+    except ValueError:
+        return [cell.strip() for cell in cells]
+    return []
+
+
+def _table(path: Path) -> Tensor:
+    lines = _lines(path)
+    names = _names(lines)
+    rows, places = [], [f"line {number}" for number, _ in lines[bool(names) :]]
+    for place, (_, cells) in zip(places, lines[bool(names) :], strict=True):
         try:
-            rows.append([math.nan if cell.strip().lower() in _MISSING else float(cell) for cell in cells])
+            rows.append([_number(cell) for cell in cells])
         except ValueError as error:
-            if rows or (number, cells) != lines[0]:
-                raise ValueError(
-                    f"{path}, line {number}: {error}; remove columns of text, leave missing entries empty, put commas "
-                    "between entries and points in numbers"
-                ) from error
+            raise ValueError(
+                f"{place}: {error}; remove columns of text, leave missing entries empty, put commas between entries "
+                "and points in numbers"
+            ) from error
         if len(cells) != len(lines[0][1]):
             raise ValueError(
-                f"{path}, line {number}: {len(cells)} entries, where line {lines[0][0]} has {len(lines[0][1])}; "
-                "give all lines as many, with points, not commas, in numbers"
+                f"{place}: {len(cells)} entr{'y' if len(cells) == 1 else 'ies'}, where line {lines[0][0]} has "
+                f"{len(lines[0][1])}; give all lines as many, with points, not commas, in numbers"
             )
     if not rows:
-        raise ValueError(f"{path} holds no rows of numbers")
-    try:
-        return _checked(torch.tensor(rows))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError("it holds no rows of numbers")
+    return _checked(torch.tensor(rows, dtype=torch.float64), places, names)
 
 
 def _read_images(folder: Path) -> Tensor:
     from PIL import Image  # matplotlib needs it too; here, because only a folder of images does
 
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and not path.name.startswith("."))
+    paths = sorted(found)
     if not paths:
         raise ValueError(
             f"{folder} holds no images ({', '.join(IMAGES)}): name the folder that holds them; those inside it are not "
@@ -227,19 +317,29 @@ def _read_images(folder: Path) -> Tensor:
     images, grey = [], True
     for path in paths:
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):  # Pillow would clip them to white
-                    raise ValueError(
-                        f"{path} has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled "
-                        "to between 0 and 1"
-                    )
-                grey = grey and image.mode in ("1", "L", "LA")
-                images.append(image.convert("RGBA"))
-        except OSError as error:
+            image, colourless = _image(path)
+        except Exception as error:  # anything, where the bytes are foreign
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
-        if images[-1].size != images[0].size:
-            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], images[-1]))
+        images.append(image)
+        grey = grey and colourless
+        if image.size != images[0].size:
+            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], image))
             raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
     white = Image.new("RGBA", images[0].size, "white")
     flat = (Image.alpha_composite(white, image).convert("L" if grey else "RGB") for image in images)
     return _tidy(np.stack([np.asarray(image) for image in flat]))
+
+
+def _image(path: Path) -> tuple[Image.Image, bool]:
+    """An image as a camera means it to be turned, with alpha, and whether it is grey."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them to white
+                raise ValueError(
+                    "it has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled to "
+                    "between 0 and 1"
+                )
+            return ImageOps.exif_transpose(image).convert("RGBA"), image.mode in ("1", "L", "LA")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
+import textwrap
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
@@ -16,13 +18,14 @@ from torch import Tensor, nn
 
 from companion import checkpoint, data, files, metrics, plots
 from companion.autoencoder import Autoencoder
-from companion.devices import evaluating, find_device
+from companion.devices import evaluating, find_device, find_precision, global_generators
 from companion.diffusion import Diffusion, Heun
 from companion.gan import GAN
 from companion.likelihoods import Gaussian, bernoulli
 from companion.nets import ResidualMLP, UNet, conv_decoder, conv_encoder, mlp
+from companion.parallel import Group
 from companion.ppca import PPCA
-from companion.training import load
+from companion.training import fit, load
 from companion.vae import VAE
 
 #: The families, and what `fit` is told of each beside the options.
@@ -33,10 +36,13 @@ FAMILIES = {
     "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
     "diffusion": {"ema": 0.99},
 }
+#: What of the settings the user decides, and the training goes on with.
+OPTIONS = ("family", "network", "latent_dim", "width", "batch_size", "lr", "seed")
 #: How many rows and samples are compared.
 MEASURED = 500
 _KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
 _KINDS |= {"latent_dim": int, "width": int, "seed": int, "device": str | None}
+_OF_OWN_DATA = {"rows": int, "columns": list, "fingerprint": str}
 
 
 class Run:
@@ -46,15 +52,19 @@ class Run:
         folder: it may not exist yet.
         settings: "family", one of FAMILIES, "data" for `files.rows_of`, "shape" of
             one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
-            "latent_dim", "width", "seed" and "device"; by default those of settings.json.
+            "latent_dim", "width", "seed" and "device"; for data of the reader's own also "rows", how many there are,
+            their "fingerprint", and "columns", the names in a table; by default those of settings.json.
 
     Raises:
         ValueError: if there are no settings, or they are damaged.
     """
 
     def __init__(self, folder: Path, settings: dict | None = None) -> None:
+        folder = folder.expanduser()
         about = folder / "settings.json"
         if settings is None and not about.exists():
+            if (folder / "checkpoint.safetensors").exists():
+                raise ValueError(f"{folder} lacks its settings.json: put it back, or train anew in another --folder")
             raise ValueError(
                 f"{folder} holds no run: name the folder that train has made, such as runs/vae-digits, or make one by "
                 "python -m companion train vae digits"
@@ -64,7 +74,7 @@ class Run:
         self.family, self.latent_dim = self.settings["family"], self.settings["latent_dim"]
         self.shape = torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
-        self.shift, self.scale = (torch.tensor(self.settings[name]) for name in ("shift", "scale"))
+        self.shift, self.scale = (torch.tensor(self.settings[name], dtype=torch.float64) for name in ("shift", "scale"))
 
     @classmethod
     def planned(cls, given: Namespace, rows: Tensor, kept: Tensor) -> Run:
@@ -84,39 +94,67 @@ class Run:
             raise ValueError(
                 f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number"
             )
+        for name in {"ppca": ["network"], "diffusion": ["latent_dim"]}.get(given.family, []):
+            if getattr(given, name) is not None:
+                raise ValueError(f"{given.family} has no --{name.replace('_', '-')}: leave it out")
+        if given.network == "conv" and not pixels:
+            raise ValueError(f"{given.data} is a table, and --network conv is for images: leave out --network")
         if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
             raise ValueError(
                 f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
             )
-        shift, scale = (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
+        columns, (shift, scale) = [], (0.5, 0.5) if given.family == "diffusion" else (0.0, 1.0)
         if not pixels:
-            shift, scale = units(rows)
+            columns = files.columns(given.data)
+            try:
+                shift, scale = units(rows, columns)
+            except ValueError as error:
+                raise ValueError(f"{given.data}: {error}") from error
         network = given.network
         if network is None:
             divisible = pixels and not any(side % 4 for side in shape[1:])
-            network = "conv" if divisible and d > 1024 else "mlp"
+            network = "conv" if divisible and d > 1024 and given.family != "ppca" else "mlp"
         most = {"ppca": d - 1, "autoencoder": max(1, d // 2)}.get(given.family, 16)
         names = ("family", "data", "steps", "batch_size", "lr", "seed", "device")
         settings = {"shape": list(shape), "shift": shift, "scale": scale, "network": network}
         settings |= {"latent_dim": given.latent_dim or min(16, most)}
         settings |= {"width": given.width or (32 if network == "conv" else 256)}
         settings |= {name: getattr(given, name) for name in names}
-        return cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).stem}"), settings)
+        if given.data not in files.NAMES:
+            settings |= {"rows": len(rows) + len(kept), "columns": columns, "fingerprint": fingerprint(rows, kept)}
+        run = cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).resolve().stem}"), settings)
+        run.rows = rows, kept
+        return run
 
     def check_place(self, resume: bool) -> None:
-        """Let a training pass that overwrites nothing, or goes on with the same settings, "steps" apart.
+        """Let a training pass that overwrites nothing, or goes on with the same data and options, --steps apart.
 
         Raises:
             ValueError: if it does not.
         """
-        if resume:
-            before, here = Run(self.folder).settings, self.settings
-            differing = [name for name in here if name != "steps" and here[name] != before.get(name)]
-            if differing:
-                name = differing[0]
-                raise ValueError(f"{self.folder} was made with {name} {before.get(name)}, not {here[name]}")
-        elif self.checkpoint.exists():
+        here, data = self.settings, _place(self.settings["data"])
+        if isinstance(data, Path) and data.is_dir() and self.folder.resolve().is_relative_to(data):
+            raise ValueError(f"{self.folder} is in the folder of the images: name another by --folder")
+        if not resume and not self.checkpoint.exists():
+            return
+        before = Run(self.folder)
+        if not resume:
             raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
+        there = before.settings
+        differing = [name for name in OPTIONS if here[name] != there.get(name)]
+        if data != _place(there["data"]) and (there.get("fingerprint") or "") != here.get("fingerprint"):
+            differing.append("data")
+        if differing:
+            name = differing[0]
+            option = name if name in ("family", "data") else "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{self.folder} was made with {option} {there.get(name)}, not {here[name]}: give the same, or name "
+                "another by --folder"
+            )
+        before.check_data(*self.rows)
+        done = checkpoint.read(self.checkpoint)[1].get("done", 0) if self.checkpoint.exists() else 0
+        if done > here["steps"]:
+            raise ValueError(f"{self.folder} has done {done} steps: give --steps {done}, or more")
 
     @property
     def trained(self) -> bool:
@@ -125,22 +163,27 @@ class Run:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """The folder with its settings.json, while the block trains.
+        """The folder with its settings.json, without what was measured before, while the block trains.
 
-        After an error it stays if a step was done; after a ValueError, with the settings as they were before.
+        After an error it stays if a step was done; after a ValueError, with all as it was before.
 
         Raises:
             OSError: if the folder cannot be made or written.
+            FloatingPointError: if a loss or a weight is NaN or infinite.
         """
         new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         about = self.folder / "settings.json"
-        before = about.read_bytes() if about.exists() else None
+        measured = [self.folder / name for name in ("samples.png", "metrics.json")]
+        before = {path: path.read_bytes() for path in (about, *measured) if path.exists()}
         try:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OSError(f"{self.folder} cannot be made a folder: {error.strerror}; name another one") from error
             _write(about, self.settings)
+            for path in measured:
+                path.unlink(missing_ok=True)
+            self.move()
             yield
         except BaseException as error:
             if not self.trained:
@@ -149,23 +192,102 @@ class Run:
                     about.unlink(missing_ok=True)
                     for folder in new:
                         folder.rmdir()
-            elif before and isinstance(error, ValueError):
-                with checkpoint.replacing(about) as file:
-                    file.write(before)
+            elif isinstance(error, ValueError):
+                for path, content in before.items():
+                    with checkpoint.replacing(path) as file:
+                        file.write(content)
+            if isinstance(error, FloatingPointError):
+                what = str(error).partition(":")[0]
+                kept = f"; {self.folder} keeps the last good state" if self.trained else ""
+                raise FloatingPointError(f"{what}: try a smaller --lr{kept}") from error
             raise
+
+    def learn(self, model: nn.Module, group: Group) -> int | None:
+        """Train a model of `build`; returns the steps that are done if Ctrl-C ended it."""
+        if group.size > 1:
+            group.wait()  # until `made` has moved the checkpoint
+        x = self.scaled(self.rows[0])
+        if self.family == "ppca":
+            own = x.tensor_split(group.size)[group.rank]
+            shared = group.size > 1 and not x.isnan().any()
+            model = PPCA.fit_stream([own], self.latent_dim) if shared else PPCA.fit(x, self.latent_dim)
+            if group.rank == 0:
+                weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+                checkpoint.write(self.checkpoint, weights, {})
+            return None
+        options = {name: self.settings[name] for name in ("steps", "batch_size", "lr", "seed", "device")}
+        history = fit(model, x, **options, checkpoint=self.checkpoint, **FAMILIES[self.family])
+        return len(next(iter(history.losses.values()))) if history.interrupted else None
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """That of the settings; the best there is, with a note, if it is not here."""
+        try:
+            return find_device(self.settings["device"])
+        except ValueError:
+            here = find_device()
+            there = self.settings["device"]
+            warnings.warn(f"{there}, on which {self.folder} was trained, is not here: {here} is used", stacklevel=2)
+            return here
+
+    def move(self) -> None:
+        """Let the checkpoint of a training go on with the present device, if it was another one's."""
+        if not self.checkpoint.exists():
+            return
+        tensors, about = checkpoint.read(self.checkpoint)
+        here = {"device": self.device.type, "precision": find_precision("auto", self.device)}
+        if "call" in about and not here.items() <= about["call"].items():
+            noise = {f"rng.{i}": own.get_state() for i, own in enumerate(global_generators(self.device)) if i > 0}
+            checkpoint.write(self.checkpoint, tensors | noise, about | {"call": about["call"] | here})
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
-        """What `files.rows_of` gives, read once."""
-        return files.rows_of(self.settings["data"])
+        """What `files.rows_of` gives, read once.
+
+        Raises:
+            FileNotFoundError: if they are not there.
+            ValueError: if they are not those of the training.
+        """
+        place = _place(self.settings["data"])
+        if isinstance(place, Path) and not place.exists():
+            raise FileNotFoundError(
+                f"{self.settings['data']}, on which {self.folder} was trained, is not here: put it back, or give the "
+                "command where train was given"
+            )
+        rows = files.rows_of(self.settings["data"])
+        self.check_data(*rows)
+        return rows
+
+    def check_data(self, rows: Tensor, kept: Tensor) -> None:
+        """Let only those rows pass which the model was trained on, and which were kept back then.
+
+        Raises:
+            ValueError: if they are others.
+        """
+        before, n = self.settings.get("fingerprint"), len(rows) + len(kept)
+        if rows.shape[1:] != self.shape or before not in (None, fingerprint(rows, kept)):
+            change = f", from {self.settings['rows']} rows to {n}" if self.settings.get("rows", n) != n else ""
+            raise ValueError(
+                f"{self.settings['data']} has changed since the training of {self.folder}{change}: put it back, or "
+                "train anew in another --folder"
+            )
+
+    def about(self) -> str:
+        """What was read, in one line."""
+        n, shape = sum(map(len, self.rows)), " × ".join(map(str, self.shape))
+        if self.pixels:
+            return f"{self.settings['data']}: {n} images of {shape}"
+        names = textwrap.shorten(", ".join(self.settings.get("columns", [])), 80, placeholder=" …")
+        columns = f"{shape} column{'s' * (shape != '1')}" + f" ({names})" * bool(names)
+        return f"{self.settings['data']}: {n} rows, {columns}"
 
     def scaled(self, x: Tensor) -> Tensor:
         """x on the model's scale, flat for networks that are not convolutional."""
-        x = (x - self.shift) / self.scale
+        x = ((x - self.shift) / self.scale).float()
         return x if self.conv else x.flatten(1)
 
     def unscaled(self, x: Tensor) -> Tensor:
-        """x in the data's units and shape."""
+        """x in the data's units and shape, tables in double precision."""
         x = x.cpu().reshape(-1, *self.shape) * self.scale + self.shift
         return x.clamp(0, 1) if self.pixels else x
 
@@ -212,7 +334,7 @@ class Run:
             )
         model = self.build()
         load(model, self.checkpoint)
-        return model.to(find_device(self.settings["device"]))
+        return model.to(self.device)
 
     @torch.no_grad()
     def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
@@ -231,11 +353,12 @@ class Run:
 
     def show(self, x: Tensor, path: Path) -> None:
         """Write a picture of x, which is in the data's units."""
+        points = {} if self.pixels else {"data": self.rows[1][:MEASURED], self.family: x}
         with checkpoint.replacing(path) as file:
             if self.pixels:
                 plots.save_images(1 - x if self.settings["data"] in files.NAMES else x, file)  # the book's have ink 1
             else:
-                plots.save_points({"data": self.rows[1][:MEASURED], self.family: x}, file)
+                plots.save_points(points, file)
 
     @torch.no_grad()
     def report(self) -> dict:
@@ -249,7 +372,10 @@ class Run:
         record: dict[str, object] = {"rows": len(x)}
         if self.family in ("ppca", "vae", "diffusion"):
             nats = model.log_prob(x) if self.family == "ppca" else model.elbo(x)
-            nats = nats.cpu() - (~x.isnan()).flatten(1).float().cpu() @ self.scale.log().expand(self.shape).flatten()
+            nats = (
+                nats.cpu().double()
+                - (~x.isnan()).flatten(1).double().cpu() @ self.scale.log().expand(self.shape).flatten()
+            )
             key = "log p(x) in nats" if self.family == "ppca" else "lower bound of log p(x) in nats"
             record |= {key: nats.mean().item(), "standard error": nats.std().item() / len(x) ** 0.5}
         if self.family == "autoencoder":
@@ -271,24 +397,38 @@ class Run:
             record |= {key: value for key, value in dataclasses.asdict(score).items() if value == value}  # no NaN
         if name in ("ring", "grid"):
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
-            record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn), modes, std))
+            record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn).float(), modes, std))
         self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
         _write(self.folder / "metrics.json", record)
         return record
 
 
-def units(rows: Tensor) -> tuple[list[float], list[float]]:
+def units(rows: Tensor, names: list[str]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each column of a table, shape (n, d), without its gaps (NaN).
 
     Raises:
-        ValueError: if a column is constant or empty.
+        ValueError: if a column, of which messages give the name, is constant or empty.
     """
     varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
-    useless = [str(i) for i in (~varies).nonzero().flatten().tolist()]
+    useless = [files.column(i, names) for i in (~varies).nonzero().flatten().tolist()]
     if useless:
-        raise ValueError(f"columns {', '.join(useless)}, counted from 0, are constant or empty: remove them")
-    shift = rows.double().nanmean(0)
+        one = len(useless) == 1
+        raise ValueError(
+            f"{', '.join(useless)} {'is' if one else 'are'} constant or empty: remove {'it' if one else 'them'}"
+        )
+    rows = rows.double()
+    shift = rows.nanmean(0)
     return shift.tolist(), (rows - shift).square().nanmean(0).sqrt().tolist()
+
+
+def fingerprint(*parts: Tensor) -> str:
+    """A checksum of tensors."""
+    return hashlib.sha256("; ".join(map(checkpoint.fingerprint, parts)).encode()).hexdigest()
+
+
+def _place(data: str) -> Path | str:
+    """What DATA means: a name of the book's, or a path."""
+    return data if data in files.NAMES else Path(data).expanduser().resolve()
 
 
 def _settings_of(path: Path) -> dict:
@@ -298,6 +438,7 @@ def _settings_of(path: Path) -> dict:
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings by name")
         wrong = [name for name, kind in _KINDS.items() if not isinstance(settings.get(name, ...), kind)]
+        wrong += [name for name, kind in _OF_OWN_DATA.items() if not isinstance(settings.get(name, kind()), kind)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of a wrong kind")
         if settings["family"] not in FAMILIES:

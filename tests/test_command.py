@@ -6,9 +6,12 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +53,7 @@ def result(run: str) -> dict:
 @pytest.mark.parametrize("family", ["ppca", "autoencoder", "vae", "gan", "diffusion"])
 @pytest.mark.parametrize("name", ["moons", "digits"])
 def test_every_family_learns_points_and_images(family: str, name: str) -> None:
-    options = ["--latent-dim", "1"] if name == "moons" else []
+    options = ["--latent-dim", "1"] if name == "moons" and family != "diffusion" else []
     assert main(["train", family, name, *TINY, *options]) == 0
     run = f"{family}-{name}"
     assert {path.name for path in (Path("runs") / run).iterdir()} == FILES
@@ -75,11 +78,19 @@ def test_every_family_learns_points_and_images(family: str, name: str) -> None:
     ],
 )
 def test_every_kind_of_data(family: str, name: str, shape: list[int], network: str) -> None:
-    assert main(["train", family, name, *TINY, "--network", network, "--latent-dim", "2"]) == 0
+    latent = [] if family == "diffusion" else ["--latent-dim", "2"]
+    assert main(["train", family, name, *TINY, "--network", network, *latent]) == 0
     run = Run(Path("runs") / f"{family}-{Path(name).stem}")
     assert run.settings["shape"] == shape
     rows, _ = files.rows_of(name)
     torch.testing.assert_close(run.unscaled(run.scaled(rows)), rows, rtol=1e-4, atol=1e-4)
+
+
+def test_ppca_learns_large_images() -> None:
+    """Of more than 1,024 numbers, with sides that a convolutional network could take."""
+    np.save("large.npy", np.random.default_rng(0).random((24, 36, 36)))
+    assert main(["train", "ppca", "large.npy", "--latent-dim", "2"]) == 0
+    assert settings("ppca-large")["network"] == "mlp"
 
 
 def test_a_table_with_gaps_is_measured_in_its_own_units() -> None:
@@ -133,18 +144,42 @@ REFUSALS = {
     "no such file": (["train", "vae", "nowhere.csv"], "No such file"),
     "gaps": (["train", "vae", "gaps.csv"], "has missing entries: only ppca takes them"),
     "a gap in a row kept back": (["train", "vae", "late.npy"], "has missing entries: only ppca takes them"),
-    "words": (["train", "vae", "words.csv"], "words.csv, line 3: could not convert string to float: 'b'; remove"),
+    "words": (
+        ["train", "vae", "words.csv"],
+        "words.csv cannot be read: line 3: could not convert string to float: 'b'; remove",
+    ),
     "semicolons": (["train", "vae", "semicolons.csv"], "line 2: could not convert string to float: '1;2'; remove"),
-    "infinite": (["train", "ppca", "infinite.csv"], "row 1, column 0, counted from 0, is infinite or above 3e38"),
-    "huge": (["train", "ppca", "huge.npy"], "row 3, column 1, counted from 0, is infinite or above 3e38"),
-    "ragged": (["train", "vae", "ragged.csv"], "ragged.csv, line 2: 1 entries, where line 1 has 2"),
+    "infinite": (["train", "ppca", "infinite.csv"], "line 2, column 1 (counted from 1), is infinite or above 3e38"),
+    "huge": (["train", "ppca", "huge.npy"], "row 4, column 2 (counted from 1), is infinite or above 3e38"),
+    "ragged": (["train", "vae", "ragged.csv"], "ragged.csv cannot be read: line 2: 1 entry, where line 1 has 2"),
     "few rows": (["train", "vae", "few.csv"], "few.csv has 2 rows: at least 20 are needed"),
-    "constant column": (["train", "vae", "constant.csv"], "columns 1, 2, counted from 0, are constant"),
+    "constant column": (
+        ["train", "vae", "constant.csv"],
+        "column 2 (counted from 1), column 3 (counted from 1) are constant or empty: remove them",
+    ),
+    "constant column with a name": (
+        ["train", "vae", "named.csv"],
+        "named.csv: column b is constant or empty: remove it",
+    ),
+    "empty line": (["train", "ppca", "hollow.csv"], "hollow.csv cannot be read: line 12 is empty: remove it"),
+    "empty row": (["train", "ppca", "hollow.npy"], "hollow.npy cannot be read: row 11 is empty: remove it"),
+    "stray quote": (["train", "ppca", "quote.csv"], "quote.csv cannot be read: line 5: could not convert"),
     "one column": (["train", "ppca", "one.npy"], "one.npy has 1 column: ppca needs at least 2"),
     "sizes": (["train", "vae", "sizes"], "have 8 × 12 and 9 × 12 pixels"),
     "broken image": (["train", "vae", "broken"], "x.png cannot be read as an image"),
-    "16 bits": (["train", "vae", "deep"], "x.png has more than 8 bits a pixel: save it with 8"),
+    "16 bits": (
+        ["train", "vae", "deep"],
+        "x.png cannot be read as an image: it has more than 8 bits a pixel: save it with 8",
+    ),
     "no images": (["train", "vae", "empty"], "those inside it are not looked into"),
+    "huge image": (["train", "vae", "vast"], "x.png cannot be read as an image: Image size (400000000 pixels) exceeds"),
+    "large image": (
+        ["train", "vae", "wide"],
+        "x.png cannot be read as an image: Image size (100000000 pixels) exceeds",
+    ),
+    "no header": (["train", "vae", "header.npy"], "header.npy cannot be read: "),
+    "an array for no memory": (["train", "vae", "memory.npy"], "memory.npy cannot be read: it does not fit into the"),
+    "no array": (["train", "vae", "text.npz"], "text.npz cannot be read: it holds x: name the array of data x"),
     "images with gaps": (["train", "vae", "holes.npy"], "images with missing entries (NaN)"),
     "objects": (["train", "vae", "objects.npy"], "objects instead of numbers: save x.astype(float)"),
     "range": (["train", "vae", "range.npy"], "images from 0 to 255: make them uint8"),
@@ -154,6 +189,12 @@ REFUSALS = {
     "latent": (
         ["train", "ppca", "table.csv", "--latent-dim", "2"],
         "2 columns: ppca needs at least 2, and a --latent-dim",
+    ),
+    "ppca by a network": (["train", "ppca", "colour", "--network", "mlp"], "ppca has no --network: leave it out"),
+    "table by conv": (["train", "vae", "table.csv", "--network", "conv"], "a table, and --network conv is for images"),
+    "latent of diffusion": (
+        ["train", "diffusion", "table.csv", "--latent-dim", "1"],
+        "diffusion has no --latent-dim: leave it out",
     ),
     "steps": (["train", "vae", "table.csv", "--steps", "-1"], "--steps: must be a whole number from 1 up, got -1"),
     "no width": (["train", "vae", "table.csv", "--width", "0"], "--width: must be a whole number from 1 up, got 0"),
@@ -175,8 +216,8 @@ REFUSALS = {
         ["sample", "drawn", "none/x.png"],
         "x.png cannot be written: No such file",
     ),
-    "utf-16": (["train", "vae", "utf16.csv"], "utf16.csv is UTF-16, or no text: save it as UTF-8"),
-    "one endless entry": (["train", "vae", "endless.csv"], "endless.csv cannot be read: field larger"),
+    "utf-16": (["train", "vae", "utf16.csv"], "utf16.csv cannot be read: it is UTF-16, or no text: save it as UTF-8"),
+    "one endless entry": (["train", "vae", "endless.csv"], "endless.csv cannot be read: line 1: field larger"),
     "alpha": (["train", "vae", "alpha.npy"], "drop alpha, the fourth channel, by x[..., :3]"),
     "alpha first": (["train", "vae", "alpha_first.npy"], "drop alpha, the fourth channel, by x[:, :3]"),
     "untrained": (
@@ -184,17 +225,43 @@ REFUSALS = {
         "untrained holds no trained model: train it by",
     ),
     "device": (["train", "vae", "table.csv", "--device", "abacus"], "device must be such as"),
+    "device of ppca": (["train", "ppca", "table.csv", "--device", "cuda:99"], "device is 'cuda:99', but"),
+    "a run among the images": (
+        ["train", "ppca", "colour", "--folder", "colour/run"],
+        "run is in the folder of the images: name another by --folder",
+    ),
     "odd sides": (["train", "vae", "odd.npy", "--network", "conv"], "multiples of 4"),
     "no run to go on": (["train", "vae", "table.csv", "--resume"], "holds no run"),
     "no run": (["sample", "runs/none", "x.png"], "runs/none holds no run"),
     "ending": (["sample", "made", "x.txt"], "x.txt must end in .png, .npy or .csv"),
-    "other settings": (["train", "autoencoder", "table.csv", "--folder", "made", "--resume"], "not"),
+    "other settings": (
+        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", "--width", "8"],
+        "made was made with --batch-size 16, not 128: give the same, or name another by --folder",
+    ),
+    "other family": (
+        ["train", "vae", "table.csv", "--folder", "made", "--resume"],
+        "made with family autoencoder, not",
+    ),
+    "other data": (
+        ["train", "autoencoder", "pixels.npz", "--folder", "made", "--resume", *TINY, "--latent-dim", "1"],
+        "made was made with data table.csv, not pixels.npz: give the same",
+    ),
+    "fewer steps": (
+        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", *TINY, "--steps", "2"],
+        "made has done 3 steps: give --steps 3, or more",
+    ),
     "too wide": (["train", "vae", "digits", "--width", "9" * 15], "cannot be made"),
     "damaged comparison": (["compare", "broken.npz"], "broken.npz is damaged or holds no results of compare"),
     "other trials": (["compare", "new.json", "--tuned", "list.json"], "list.json is damaged or holds no results"),
     "no trials": (["compare", "new.json", "--tuned", "nowhere.json"], "nowhere.json: No such file"),
     "no draws": (["sample", "made", "x.png"], "an autoencoder has no p(z)"),
 }
+
+
+def picture_of(side: int) -> bytes:
+    """The start of a PNG file that says how large the image is."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\1IDAT"
 
 
 @pytest.mark.slow
@@ -206,16 +273,31 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
     Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
     Path("constant.csv").write_text("".join(f"{i / 2},7,0.3\n" for i in range(30)), encoding="utf-8")
-    for folder in ("sizes", "broken", "empty", "deep"):
+    for folder in ("sizes", "broken", "empty", "deep", "vast", "wide"):
         Path(folder).mkdir()
     Image.new("L", (8, 12)).save("sizes/a.png")
     Image.new("L", (9, 12)).save("sizes/b.png")
     Path("broken/x.png").write_text("no image", encoding="utf-8")
+    for folder, side in (("vast", 20_000), ("wide", 10_000)):
+        Path(folder, "x.png").write_bytes(picture_of(side))
+    headers = {
+        "header.npy": "{'shape': (",
+        "memory.npy": f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**50}, 2)}}",
+    }
+    for file, header in headers.items():
+        Path(file).write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode())
+    with zipfile.ZipFile("text.npz", "w") as archive:
+        archive.writestr("x", "no array")
     np.save("range.npy", np.linspace(0, 255, 30 * 16).reshape(30, 4, 4))
     np.save("shape.npy", np.zeros(30))
     Path("semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
     Path("infinite.csv").write_text("1,2\ninf,3\n", encoding="utf-8")
     table = np.random.default_rng(0).random((30, 2))
+    rows = [f"{a},{b}\n" for a, b in table]
+    Path("named.csv").write_text("a,b\n" + "".join(f"{a},7\n" for a in table[:, 0]), encoding="utf-8")
+    Path("hollow.csv").write_text("a,b\n" + "".join([*rows[:10], ",\n", *rows[10:]]), encoding="utf-8")
+    np.save("hollow.npy", np.where(np.arange(30)[:, None] == 10, np.nan, table))
+    Path("quote.csv").write_text('"a\na",b\n' + "".join([*rows[:2], '"' + rows[2], *rows]), encoding="utf-8")
     np.save("one.npy", table[:, :1])
     np.save("huge.npy", np.where(np.arange(60).reshape(30, 2) == 7, 1e39, table))
     first_kept = torch.randperm(30, generator=torch.Generator().manual_seed(0))[0].item()
@@ -249,6 +331,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     (line,) = [line for line in said.err.splitlines() if line]
     assert line.startswith("error: ")
     assert reason in line
+    assert len(line) < 250
     assert not said.out
     assert set(Path().rglob("*")) == there  # nothing half-written
 
@@ -257,9 +340,10 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("Tried to allocate 20 GiB")
 
-    monkeypatch.setattr("companion.__main__.fit", full)
+    monkeypatch.setattr("companion.runs.fit", full)
     assert main(["train", "vae", "table.csv"]) == 2
-    assert capsys.readouterr().err == "error: the device has too little memory: lower --width or --batch-size\n"
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == ["error: the device has too little memory: lower --width or --batch-size"]
     assert not Path("runs").exists()
 
 
@@ -270,6 +354,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
         ("[1]", "it holds no settings by name"),
         ("{}", "family, data, shape, shift, scale, network, latent_dim, width, seed, device missing"),
         ('{"width": "8"}', "width missing or of a wrong kind"),
+        ('{"columns": 3}', "columns missing or of a wrong kind"),
         ('{"family": "flow"}', "family is flow, none of ppca"),
         ('{"shift": [0, 0, 0]}', "broadcast"),
         ('{"shape": ["two"]}', "item 0 is"),
@@ -372,7 +457,7 @@ def test_row_numbers_are_noted(first: int) -> None:
     table = np.loadtxt("table.csv", delimiter=",", skiprows=1)
     numbered = np.column_stack([table, np.arange(len(table)) + first])
     np.savetxt("numbered.csv", numbered, delimiter=",")
-    with pytest.warns(UserWarning, match="column 2, counted from 0, looks like row numbers") as noted:
+    with pytest.warns(UserWarning, match="column 3 \\(counted from 1\\) looks like row numbers") as noted:
         files.read("numbered.csv")
     assert len(noted) == 1
 
@@ -390,13 +475,82 @@ def test_known_entries_stay_as_they_were() -> None:
     filled = torch.tensor([[9.0, 9], [1 / 3, 9], [9, 2.5]])
     files.save_filled(Path("filled.csv"), Path("gaps.csv"), filled)
     expected = text.replace("\n,", "\n0.33333334,").replace(" NA ", "2.5")
-    assert Path("filled.csv").read_text(encoding="utf-8") == expected
+    assert Path("filled.csv").read_bytes() == b"\xef\xbb\xbf" + expected.encode()
     np.save("gaps.npy", [[123456789.25, 0.1], [np.nan, 2]])
     files.save_filled(Path("two.csv"), Path("gaps.npy"), filled[:2])
     assert Path("two.csv").read_text(encoding="utf-8") == "123456789.25,0.1\n0.33333334,2.0\n"
     with pytest.raises(ValueError, match="has 2 lines of 2 entries, filled"):
         files.save_filled(Path("three.csv"), Path("gaps.npy"), filled[:, :1])
     assert not Path("three.csv").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "utf-8-sig", "latin-1"])
+def test_a_filled_table_keeps_its_encoding(encoding: str) -> None:
+    names = "Größe,É" if encoding == "latin-1" else "가격,비율"
+    Path("gaps.csv").write_text(f"{names}\n1,2\n,4\n", encoding=encoding)
+    assert files.columns("gaps.csv") == names.split(",")
+    files.save_filled(Path("filled.csv"), Path("gaps.csv"), torch.full((2, 2), 0.5))
+    assert Path("filled.csv").read_bytes() == f"{names}\n1,2\n0.5,4\n".encode(encoding)
+
+
+def test_large_numbers_that_differ_little_are_told_apart() -> None:
+    """Times in seconds, and noise around a billion, which float32 would round to a few values."""
+    g = np.random.default_rng(0)
+    table = np.column_stack([1_700_000_000 + 7 * np.arange(200), 1e9 + g.normal(size=200)])
+    np.save("times.npy", table)
+    assert main(["train", "ppca", "times.npy"]) == 0
+    run = Run(Path("runs/ppca-times"))
+    x = run.scaled(run.rows[0])
+    assert all(len(x[:, i].unique()) == len(x) for i in range(2))
+    assert (run.unscaled(x) - run.rows[0]).abs().max() < 1e-3
+    for name in ("new.npy", "new.csv"):
+        assert main(["sample", "runs/ppca-times", name, "--number", "50"]) == 0
+    drawn = np.load("new.npy")
+    assert 0.5 < drawn[:, 1].std() < 2
+    np.testing.assert_allclose(np.loadtxt("new.csv", delimiter=","), drawn, rtol=1e-14)
+
+
+def test_what_was_read_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("no_names.csv").write_text("1.5,?\n" + "".join(f"{i},{i % 3}\n" for i in range(2, 30)), encoding="utf-8")
+    said = {
+        "no_names.csv": "no_names.csv: 28 rows, 2 columns (1.5, ?)",
+        "table.npy": "table.npy: 60 rows, 2 columns",
+        "colour": "colour: 24 images of 3 × 8 × 12",
+    }
+    for name, line in said.items():
+        assert main(["train", "ppca", name, "--latent-dim", "1"]) == 0
+        assert capsys.readouterr().err.splitlines()[0] == line
+
+
+def test_samples_of_a_table_have_its_names() -> None:
+    Path("named.csv").write_text('"a, m",비율\n' + "".join(f"{i},{i * i}\n" for i in range(3, 43)), encoding="utf-8")
+    assert main(["train", "ppca", "named.csv"]) == 0
+    assert main(["sample", "runs/ppca-named", "new.csv", "--number", "3"]) == 0
+    assert len(files.read("new.csv")) == 3
+    assert files.columns("new.csv") == ["a, m", "비율"]
+
+
+def test_other_rows_than_those_of_the_training_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise rows of the training would be among those that the model is measured by."""
+    train = ["train", "ppca", "table.csv"]
+    assert main(train) == 0
+    about, table = Path("runs/ppca-table/settings.json"), Path("table.csv").read_text(encoding="utf-8")
+    appended, wider = table + "1000,1\n", table.replace("\n", ",1\n")
+    changed = table.replace(table.split("\n")[5], "1000,1")
+    for content, change in ((appended, ", from 60 rows to 61"), (changed, ""), (wider, "")):
+        Path("table.csv").write_text(content, encoding="utf-8")
+        for arguments in (["evaluate", "runs/ppca-table"], [*train, "--resume"])[: 1 if content is wider else 2]:
+            capsys.readouterr()
+            assert main(arguments) == 2
+            assert capsys.readouterr().err == (
+                f"error: table.csv has changed since the training of {Path('runs/ppca-table')}{change}: put it back, "
+                "or train anew in another --folder\n"
+            )
+    Path("table.csv").write_text(table, encoding="utf-8")
+    old = {name: x for name, x in settings("ppca-table").items() if name not in ("rows", "columns", "fingerprint")}
+    about.write_text(json.dumps(old), encoding="utf-8")
+    assert main(["evaluate", "runs/ppca-table"]) == 0
+    assert main([*train, "--resume"]) == 0
 
 
 def test_columns_of_any_size_are_standardised() -> None:
@@ -487,7 +641,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
 
     monkeypatch.setattr(training._Training, "save", interrupted)
     assert main(["train", "vae", "table.csv", *TINY]) == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert capsys.readouterr().err.splitlines()[1:] == ["stopped"]
     assert not Path("runs").exists()
 
 
@@ -515,3 +669,158 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
                 torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-4)
         for folder in folders:
             assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_what_was_measured_goes_when_the_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would stand beside another model after Ctrl-C; after a refusal it stays."""
+    train, step = ["train", "vae", "table.csv", *TINY, "--folder", "run"], training._Training.step
+    assert main(train) == 0
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    more = [*train, "--resume", "--steps", "6"]
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ValueError("no")
+
+    def interrupted(self: training._Training) -> None:
+        signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("companion.runs.fit", refuse)
+        assert main(more) == 2
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+    monkeypatch.setattr(training._Training, "step", interrupted)
+    assert main(more) == 130
+    assert {path.name for path in Path("run").iterdir()} == {"settings.json", "checkpoint.safetensors"}
+
+
+def test_ctrl_c_while_measuring_says_how_to_measure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Run) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "report", interrupted)
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == ["measuring", "trained; python -m companion evaluate run measures it"]
+
+
+def test_a_home_folder_is_found_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    Path("home").mkdir()
+    Path("table.csv").rename("home/table.csv")
+    assert main(["train", "vae", "~/table.csv", "--folder=~/run", *TINY]) == 0
+    assert main(["sample", "~/run", "~/new.npy"]) == 0
+    assert not Path("~").exists()
+    assert {path.name for path in Path("home/run").iterdir()} == FILES
+    assert Path("home/new.npy").exists()
+
+
+def test_a_run_of_a_device_that_is_missing_goes_on() -> None:
+    train = ["train", "vae", "table.csv", *TINY[:-2], "--folder", "run"]
+    assert main([*train, "--device", "cpu"]) == 0
+    file, about = Path("run/checkpoint.safetensors"), Path("run/settings.json")
+    tensors, call = checkpoint.read(file)
+    call["call"] |= {"device": "elsewhere", "precision": "bfloat16"}
+    checkpoint.write(file, tensors, call)
+    made = json.loads(about.read_text(encoding="utf-8"))
+    about.write_text(json.dumps(made | {"device": "cuda:99"}), encoding="utf-8")
+    for arguments in (["sample", "run", "new.npy"], ["evaluate", "run"]):
+        with pytest.warns(UserWarning, match="cuda:99, on which run was trained, is not here: "):
+            assert main(arguments) == 0
+    assert main([*train, "--resume", "--steps", "6"]) == 0
+    assert checkpoint.read(file)[1]["done"] == 6
+
+
+def test_data_that_are_gone_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    Path("table.csv").unlink()
+    assert main(["sample", "run", "new.npy"]) == 0
+    for arguments in (["sample", "run", "new.png"], ["evaluate", "run"]):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(
+            "error: table.csv, on which run was trained, is not here: put it back"
+        )
+
+
+def test_losses_that_explode_advise_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "vae", "table.csv", *TINY, "--folder", "run"]
+    assert main([*train, "--lr", "1e30"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: loss ")
+    assert said.endswith(": try a smaller --lr")
+    assert not Path("run").exists()
+    assert main(train) == 0
+    tensors, about = checkpoint.read(Path("run/checkpoint.safetensors"))
+    broken = {name: x * torch.nan if name.startswith("model.") else x for name, x in tensors.items()}
+    checkpoint.write(Path("run/checkpoint.safetensors"), broken, about)
+    assert main([*train, "--resume", "--steps", "6"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": try a smaller --lr; run keeps the last good state")
+    assert Path("run/checkpoint.safetensors").exists()
+
+
+def test_paths_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    train = ["train", "ppca", "colour/", "--folder", "run", "--latent-dim", "1"]
+    assert main(train) == 0
+    old = json.loads(Path("run/settings.json").read_text(encoding="utf-8"))
+    Path("run/settings.json").write_text(
+        json.dumps({name: x for name, x in old.items() if name != "fingerprint"}), encoding="utf-8"
+    )
+    for spelling in ("colour", "./colour", str(tmp_path / "colour")):
+        assert main(["train", "ppca", spelling, *train[3:], "--resume"]) == 0
+    Path("colour").rename("elsewhere")
+    assert main(["train", "ppca", "elsewhere", *train[3:], "--resume"]) == 0  # the same rows
+    assert main(["evaluate", "run"]) == 0
+
+
+def test_a_run_without_its_settings_is_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "ppca", "table.csv", "--folder", "run"]
+    assert main(train) == 0
+    Path("run/settings.json").unlink()
+    for arguments in (train, [*train, "--resume"], ["evaluate", "run"]):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("error: run lacks its settings.json: put it back, or train anew")
+
+
+def test_an_ending_may_be_in_capitals_and_spare_processes_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    monkeypatch.setenv("RANK", "1")  # of torchrun
+    assert main(["sample", "run", "new.PNG"]) == 0
+    assert not Path("new.PNG").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert main(["sample", "run", "new.PNG"]) == 0
+    assert Path("new.PNG").exists()
+
+
+def test_row_numbers_are_noted_once() -> None:
+    table = np.random.default_rng(0).normal(size=(40, 3))
+    np.save("numbered.npy", np.column_stack([np.arange(40), table]))
+    with pytest.warns(UserWarning, match="looks like row numbers") as noted:
+        assert main(["train", "ppca", "numbered.npy", "--latent-dim", "1"]) == 0
+    assert sum("looks like row numbers" in str(note.message) for note in noted) == 1
+
+
+def test_samples_that_the_memory_cannot_hold_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+    for number in ("1" + "0" * 15, "9" * 18):
+        capsys.readouterr()
+        assert main(["sample", "run", "big.npy", "--number", number]) == 2
+        assert capsys.readouterr().err == "error: the device has too little memory: lower --number\n"
+
+
+def test_photos_are_turned_as_the_camera_says_and_hidden_files_left_out() -> None:
+    """A photo, stored lying with the note that it was turned, beside what macOS leaves on a disk."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    Path("photos").mkdir()
+    Image.fromarray(pixels).save("photos/a.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save("photos/b.png")
+    Path("photos/._a.png").write_bytes(b"no image")
+    a, b = files.read("photos")
+    assert torch.equal(a, b)
+    assert a.shape == (1, 12, 8)
