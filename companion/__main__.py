@@ -173,9 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     try:
-        spare = (
-            given.do in (sample, evaluate) and int(os.environ.get("RANK", 0)) > 0
-        )  # of torchrun: the first one writes
+        spare = given.do in (sample, evaluate) and int(os.environ.get("RANK", 0)) > 0  # under torchrun the first writes
         return 0 if spare else given.do(given)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
