@@ -6,7 +6,7 @@ function placeInView() {
   const bar = document.querySelector(".formula-filter")?.getBoundingClientRect().bottom ?? 0; // covers what is above
   const edge = Math.max(0, bar) - 10;
   if (location.hash.includes("=")) return location.hash;
-  const aimed = document.querySelector(":target");
+  const aimed = location.hash && document.querySelector(":target");
   if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
   const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption, .callout-mistake, [id^='exercise-'])[id]")].filter((place) => place.checkVisibility());
   const begins = places.find((place) => top(place) > edge && top(place) < innerHeight / 3);
