@@ -179,11 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("allocate|overflow", str(error)):
+        if isinstance(error, RuntimeError) and not re.search("allocate|size calculation overflowed", str(error)):
             raise
-        reason = (
-            f"the device has too little memory: lower {'--number' if given.do is sample else '--width or --batch-size'}"
-        )
+        remedy = {sample: ": lower --number", train: ": lower --width or --batch-size"}.get(given.do, "")
+        reason = f"the device has too little memory{remedy}"
     except (ValueError, OSError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         reason = f"{error.filename}: {error.strerror}" if named else " ".join(str(error).split())

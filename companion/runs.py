@@ -132,9 +132,9 @@ class Run:
         Raises:
             ValueError: if it does not.
         """
-        here, data = self.settings, _place(self.settings["data"])
-        if isinstance(data, Path) and data.is_dir() and self.folder.resolve().is_relative_to(data):
-            raise ValueError(f"{self.folder} is in the folder of the images: name another by --folder")
+        here, source = self.settings, _place(self.settings["data"])
+        if self.folder.resolve() == source:
+            raise ValueError(f"{self.folder} is the folder of the images: name another by --folder")
         if not resume and not self.checkpoint.exists():
             return
         before = Run(self.folder)
@@ -142,7 +142,7 @@ class Run:
             raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
         there = before.settings
         differing = [name for name in OPTIONS if here[name] != there.get(name)]
-        if data != _place(there["data"]) and (there.get("fingerprint") or "") != here.get("fingerprint"):
+        if source != _place(there["data"]) and (there.get("fingerprint") or "") != here.get("fingerprint"):
             differing.append("data")
         if differing:
             name = differing[0]
@@ -165,7 +165,7 @@ class Run:
     def made(self) -> Iterator[None]:
         """The folder with its settings.json, without what was measured before, while the block trains.
 
-        After an error it stays if a step was done; after a ValueError, with all as it was before.
+        After an error it stays if there is a trained model; if this is as it was before, so are the other files.
 
         Raises:
             OSError: if the folder cannot be made or written.
@@ -175,6 +175,7 @@ class Run:
         about = self.folder / "settings.json"
         measured = [self.folder / name for name in ("samples.png", "metrics.json")]
         before = {path: path.read_bytes() for path in (about, *measured) if path.exists()}
+        saved = self.checkpoint.exists() and self.checkpoint.stat().st_mtime_ns
         try:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +185,7 @@ class Run:
             for path in measured:
                 path.unlink(missing_ok=True)
             self.move()
+            saved = self.checkpoint.exists() and self.checkpoint.stat().st_mtime_ns
             yield
         except BaseException as error:
             if not self.trained:
@@ -192,7 +194,7 @@ class Run:
                     about.unlink(missing_ok=True)
                     for folder in new:
                         folder.rmdir()
-            elif isinstance(error, ValueError):
+            if not self.trained or self.checkpoint.stat().st_mtime_ns == saved:
                 for path, content in before.items():
                     with checkpoint.replacing(path) as file:
                         file.write(content)

@@ -227,8 +227,8 @@ REFUSALS = {
     "device": (["train", "vae", "table.csv", "--device", "abacus"], "device must be such as"),
     "device of ppca": (["train", "ppca", "table.csv", "--device", "cuda:99"], "device is 'cuda:99', but"),
     "a run among the images": (
-        ["train", "ppca", "colour", "--folder", "colour/run"],
-        "run is in the folder of the images: name another by --folder",
+        ["train", "ppca", "colour", "--folder", "colour/"],
+        "colour is the folder of the images: name another by --folder",
     ),
     "odd sides": (["train", "vae", "odd.npy", "--network", "conv"], "multiples of 4"),
     "no run to go on": (["train", "vae", "table.csv", "--resume"], "holds no run"),
@@ -824,3 +824,17 @@ def test_photos_are_turned_as_the_camera_says_and_hidden_files_left_out() -> Non
     a, b = files.read("photos")
     assert torch.equal(a, b)
     assert a.shape == (1, 12, 8)
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, FloatingPointError, KeyboardInterrupt])
+def test_a_training_that_fails_before_its_first_step_loses_nothing(error: type[BaseException]) -> None:
+    assert main(["train", "ppca", "table.csv"]) == 0
+    run = Run(Path("runs/ppca-table"))
+    before = {path: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(error), run.made():
+        raise error("as a device without room would")
+    assert {path: path.read_bytes() for path in run.folder.iterdir()} == before
+    run.checkpoint.unlink()
+    with pytest.raises(error), run.made():
+        raise error
+    assert {path.name for path in run.folder.iterdir()} == FILES - {"checkpoint.safetensors"}

@@ -756,8 +756,9 @@ def test_the_list_of_formulas_can_be_filtered_and_opens_sources(small_server: st
     assert page.locator("details.check-source[open] .highlight").count() == 5
     page.goto(f"{small_server}/en/01-a.html")
     page.go_back()
-    typed, found = page.input_value(".formula-filter input"), page.inner_text(".formula-filter output")
-    assert (typed == "SUM 2") == (found == "1 / 2")
+    page.evaluate("document.querySelector('.formula-filter input').value = 'SUM 2'")  # as a browser puts it back
+    page.evaluate("dispatchEvent(new Event('pageshow'))")
+    assert page.inner_text(".formula-filter output") == "1 / 2"
     page.fill(".formula-filter input", "SUM 2")
     page.evaluate("location.hash = 'eq-1-1'")
     page.wait_for_selector("#eq-1-1")

@@ -104,10 +104,10 @@ def records(page: str, tree: nodes.document, lang: str, elsewhere: list[str]) ->
     head = ""
     imports = IMPORTED.findall("\n".join(block.astext() for block in tree.findall(nodes.literal_block)))
     package = set(filter(NAME.fullmatch, re.findall(r"\w+", " ".join(imports))))
-    for place, section in enumerate(tree.findall(nodes.section)):
+    for i, section in enumerate(tree.findall(nodes.section)):
         title = plain(section.next_node(nodes.title))
         head = head or title
-        other = elsewhere[place] if place < len(elsewhere) else ""
+        other = elsewhere[i] if i < len(elsewhere) else ""
         if page == INDEX and title != head:
             continue  # names of tests
         place = "" if section.parent is tree else section["ids"][0]

@@ -77,7 +77,8 @@
     // A word that stands nowhere is one of the book's own with a letter wrong, if there is one; Hangul is compared jamo by jamo.
     spelled(word) {
       const typed = word.normalize("NFD");
-      const known = this.find([word]).weight || this.synonyms.some(({ all }) => all.some((words) => words.join("").includes(word) || word.includes(words.join(""))));
+      const within = (name) => name.startsWith(word) || (isHangul(name) && name.length > 1 && (word.includes(name) || name.includes(word)));
+      const known = this.find([word]).weight || this.synonyms.some(({ all }) => all.some((words) => within(words.join(""))));
       if (known || typed.length < 6 || /\d/.test(word)) return word;
       const most = typed.length < 9 ? 1 : 2;
       const near = this.words
@@ -149,7 +150,7 @@
       const { hits, first, weight } = this.find(words);
       const { title, terms, text } = hits[index];
       if (title) {
-        const name = title.input.replace(/^\d+[a-z]?(\.\d+)?\.? /, "");
+        const name = title.input.replace(/^(?:\d+[a-z]?|a)(\.\d+)?\.? /, "");
         const start = title.input.length - name.length;
         score += weight * (3 + (4 * title[0].length) / name.length + (title.index <= start ? 3 : 0));
       }
@@ -162,16 +163,17 @@
     // The places of "3.12", "figure 3.4", "exercise 2.3" and "chapter 5", and what else the query says.
     numbered(query) {
       query = query.normalize("NFKC");
-      const chapter = /(?<![a-z])ch(?:apter|\.)? ?(\d+b?)(?![\w.])|(?<![\w.])(\d+b?)장|(?:appendix|부록)(?: a(?![\w.]))?/.exec(query);
-      if (chapter) {
-        const start = `${chapter[1] ?? chapter[2] ?? "a"}. `;
-        return [this.sections.filter(({ url, folded: { title } }) => !url.includes("#") && title.startsWith(start)), query.replace(chapter[0], "")];
-      }
       const number = /(?<!\d\.?)(?:\d+|(?<![a-z])a)\.\d+(?!\.?\d)/.exec(query)?.[0];
+      const chapter = /(?<![a-z])ch(?:apter|\.)? ?(\d+b?)(?![\w.])|(?<![\w.])(\d+b?)장|(?:appendix|부록)(?: a(?![\w.]))?/.exec(query);
       const kind = Object.keys(KINDS).find((kind) => KINDS[kind].test(query));
       const rank = ({ place = "section" }) => (place === (kind ?? "eq") ? 0 : ["eq", "section", "figure", "exercise"].indexOf(place) + 1);
       const places = this.records.filter((record) => number && record.number === number.toUpperCase()).sort((one, other) => rank(one) - rank(other));
-      return [places, places.length ? query.replace(number, "").replace(KINDS[kind] ?? "", "") : query];
+      const start = chapter && `${chapter[1] ?? chapter[2] ?? "a"}. `;
+      if (!places.length && start) places.push(...this.sections.filter(({ url, folded: { title } }) => !url.includes("#") && title.startsWith(start)));
+      if (!places.length && !chapter?.[1]) return [[], query];
+      const said = [number, KINDS[kind]?.source, chapter?.[0]].filter(Boolean);
+      const rest = said.reduce((rest, words) => rest.replace(new RegExp(`(?:${words})\\)?(?:${PARTICLE})?`), ""), query);
+      return [places, rest];
     }
 
     // How many sections there are, and the best, each with the sentence that says most about the query and what to mark in it.
