@@ -43,7 +43,7 @@ BEFORE = (
 )
 #: What a page takes from the package, and the names among these that are no words of the text.
 IMPORTED = re.compile(r"from companion[\w.]* import ([\w, ]+|\([^)]*\))")
-NAME = re.compile(r"[a-z\d]+(?:_[a-z\d]+)+|[A-Z]\w*[a-z]\w*[A-Z]\w*|[A-Z]{2,}[a-z]\w*|[A-Z][A-Za-z]*[A-Z]")
+NAME = re.compile(r"[a-z\d]+(?:_[a-z\d]+)+|[A-Z]\w*[A-Z]\w*")
 AFTER = ((r"\^2(?!\d)", "²"), (r"\^⊤", "ᵀ"), (r"(?<=[(\[⟨]) | (?=[)\]⟩,;])", ""))
 READER, COMMANDS = LatexNodes2Text(strict_latex_spaces=True), get_default_latex_context_db()
 
@@ -87,7 +87,7 @@ def blocks(node: nodes.Element) -> Iterator[tuple[nodes.Element, str]]:
 
 
 def code(section: nodes.Element) -> Iterator[str]:
-    """The cells of a section, or of a whole document, without those of its subsections."""
+    """The cells of a section, without those of its subsections."""
     for child in section.children:
         if isinstance(child, nodes.literal_block):
             yield child.astext()
