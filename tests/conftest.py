@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,14 +77,14 @@ def site(book_site: ModuleType, tmp_path_factory: pytest.TempPathFactory, worker
         return folder if folder.exists() else book_site.build(ROOT, folder)
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
 
-def serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path, handler: type[Quiet] = Quiet) -> Iterator[str]:
     """Serve a folder on a free port; yields the address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -114,10 +115,10 @@ def browser():
 
 @contextlib.contextmanager
 def visiting(browser) -> Iterator[Callable]:
-    """Opens addresses of one origin in a fresh profile; keeps what went wrong in `.faults`."""
+    """Opens addresses of one origin in a fresh profile, some files late; keeps what went wrong in `.faults`."""
     contexts = []
 
-    def visit(address: str, width: int = 1280, height: int = 800, **settings):
+    def visit(address: str, width: int = 1280, height: int = 800, late: tuple[str, ...] = (), **settings):
         context = browser.new_context(viewport={"width": width, "height": height}, **settings)
         contexts.append(context)
         page = context.new_page()
@@ -125,6 +126,8 @@ def visiting(browser) -> Iterator[Callable]:
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
 
         def guard(route) -> None:
+            if late and route.request.url.partition("?")[0].endswith(late):
+                time.sleep(0.3)
             if route.request.url.startswith((origin, "blob:", "data:")):
                 route.continue_()
             else:

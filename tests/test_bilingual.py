@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from functools import cache
@@ -97,7 +96,6 @@ def test_links_between_pages_exist(path: Path) -> None:
 # The glossary rules the words
 
 
-@functools.cache
 @cache
 def tables() -> list[tuple[list[list[str]], list[list[str]]]]:
     """Rows of the glossary's two tables, in Korean and in English: terms, then ordinary words with one meaning."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tomllib
 import unicodedata
 from collections.abc import Iterator
@@ -119,6 +118,23 @@ def test_a_number_alone_gives_its_places_alone(server: str, page) -> None:
     assert len(found) == len({*found})
 
 
+@pytest.mark.parametrize(
+    ("lang", "query", "sentence"),
+    [
+        ("en", "posterior", "사후 분포 · p(z | x), after x is seen"),
+        ("en", "사후분포", "사후 분포 · p(z | x), after x is seen"),
+        ("ko", "posterior", "posterior · x를 본 뒤의 p(z | x)"),
+    ],
+)
+def test_what_a_term_means_comes_second(server: str, page, lang: str, query: str, sentence: str) -> None:
+    page.goto(f"{server}/{lang}/search.html")
+    found = ask(page, query)
+    assert [i for i, place in enumerate(found) if place.startswith("glossary")] == [1]
+    assert found[1] == "glossary#term-posterior"
+    assert page.locator(f"{RESULTS} p").nth(1).inner_text() == sentence
+    assert "glossary#term-posterior" not in ask(page, "posterior collapse")
+
+
 def test_a_mistake_is_not_quoted_as_if_the_book_said_it(server: str, page) -> None:
     page.goto(f"{server}/en/search.html?q=diffusion")
     page.wait_for_selector(f"{RESULTS} a")
@@ -142,31 +158,28 @@ def test_letters_typed_apart_find_the_same(server: str, page) -> None:
         assert ask(page, unicodedata.normalize("NFD", query)) == ask(page, query) != []
 
 
-WATCH = """() => {
-  const list = document.querySelector("#pst-search-dialog .search-results");
-  const input = document.querySelector("#pst-search-dialog input");
-  addEventListener("input", () => (window.typed = performance.now()), true);
-  window.shown = new Promise((done) => new MutationObserver(
-    () => list.dataset.query === input.value && list.children.length && done(performance.now() - typed),
-  ).observe(list, { attributes: true }));
-}"""
+def test_the_first_results_take_less_than_300_ms(server: str, page) -> None:
+    """After a key in the dialog and after Enter: time of the page's thread, whatever else the machine is doing."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
+    def milliseconds() -> float:
+        """Since the page's address was opened."""
+        return next(
+            1000 * one["value"]
+            for one in session.send("Performance.getMetrics")["metrics"]
+            if one["name"] == "ThreadTime"
+        )
 
-def test_the_first_results_come_within_300_ms(server: str, page) -> None:
-    """After a key in the dialog and after Enter; other work on the machine only slows them down."""
-    best = {"key": 1e9, "enter": 1e9}
-    start = time.monotonic()
-    while max(best.values()) > 300 and time.monotonic() < start + 60:
-        page.goto(f"{server}/ko/index.html")
-        page.keyboard.press("Control+k")
-        page.evaluate(WATCH)
-        page.keyboard.insert_text("노이즈 스케줄")
-        best["key"] = min(best["key"], page.evaluate("shown"))
-        page.keyboard.press("Enter")
-        page.wait_for_selector(f"{RESULTS} a")
-        entered = page.evaluate("performance.getEntriesByName('search-results')[0].startTime")
-        best["enter"] = min(best["enter"], entered)
-    assert max(best.values()) <= 300, best
+    page.goto(f"{server}/ko/index.html")
+    page.keyboard.press("Control+k")
+    before = milliseconds()
+    page.keyboard.insert_text("노이즈 스케줄")
+    page.wait_for_selector("#pst-search-dialog .search-results a")
+    assert 0 < milliseconds() - before <= 300
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{RESULTS} a")
+    assert 0 < milliseconds() <= 300
 
 
 def test_results_are_announced_and_show_sentences_not_code(server: str, page) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import notebooks
 import pytest
 import sections
+from test_bilingual import glossary
 from test_site import OTHER, PAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,15 @@ def test_both_editions_have_the_same_places(site: Path, name: str) -> None:
         assert [anchor for anchor in found if not anchor.startswith("chapter-") or name != "equations"] == expected
 
 
+def test_every_term_has_one_address_in_both_editions(site: Path) -> None:
+    korean, english = (
+        re.findall(r'<tr[^>]* id="([^"]+)"', (site / lang / "glossary.html").read_text(encoding="utf-8"))
+        for lang in notebooks.LANGUAGES
+    )
+    assert korean == english
+    assert len(korean) == len({*korean}) == len(glossary(words=True))
+
+
 @pytest.mark.parametrize("lang", notebooks.LANGUAGES)
 def test_the_switch_arrives_at_the_place_and_is_remembered(server: str, browser, lang: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="fr-FR")
@@ -44,9 +54,15 @@ def test_the_switch_arrives_at_the_place_and_is_remembered(server: str, browser,
 
 
 @pytest.mark.parametrize(
-    ("name", "anchor"), [("03-vae", "exercise-3-3"), ("06-comparison", "exercise-6-6"), ("06-comparison", "mistake-1")]
+    ("name", "anchor"),
+    [
+        ("03-vae", "exercise-3-3"),
+        ("06-comparison", "exercise-6-6"),
+        ("06-comparison", "mistake-1"),
+        ("glossary", "term-mode-collapse"),
+    ],
 )
-def test_the_switch_arrives_at_an_exercise_and_at_a_mistake(server: str, browser, name: str, anchor: str) -> None:
+def test_the_switch_arrives_at_an_exercise_a_mistake_and_a_term(server: str, browser, name: str, anchor: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{server}/ko/{name}.html")
     page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")

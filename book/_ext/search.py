@@ -19,11 +19,10 @@ from equations import INDEX, formula
 from frame import JOINER
 from pylatexenc.latex2text import LatexNodes2Text
 from pylatexenc.latexwalker import LatexWalker, get_default_latex_context_db
-from sections import headings
+from sections import GLOSSARY, headings
 from sphinx.application import Sphinx
 
 SILENT = nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment, nodes.image, nodes.title
-GLOSSARY = "glossary"
 KINDS = {
     "ko": {"eq": "식 ({})", "figure": "그림 {}", "exercise": "연습 {}"},
     "en": {"eq": "Formula ({})", "figure": "Figure {}", "exercise": "Exercise {}"},
@@ -96,7 +95,7 @@ def code(section: nodes.Element) -> Iterator[str]:
 
 
 def records(page: str, tree: nodes.document, lang: str, elsewhere: list[str]) -> Iterator[dict]:
-    """The page's sections and the numbered places in them.
+    """The page's sections and the numbered places and rows of terms in them.
 
     `url`, `title`, `other` (its title in the other edition, of the headings that stand there), `page` (its title) and
     `text`, a paragraph a line; `terms` in bold and names of the package; `number` of what has one.
@@ -127,7 +126,11 @@ def records(page: str, tree: nodes.document, lang: str, elsewhere: list[str]) ->
         before = ""
         for block, text in found:
             anchor = next((one for one in block["ids"] if re.fullmatch(r"(eq|figure|exercise)-\w+-\d+", one)), None)
-            if anchor and page != INDEX:
+            if page == GLOSSARY and block["ids"]:
+                term, translation, _, meaning = map(plain, block.children)
+                url, said = f"{page}.html#{block['ids'][0]}", f"{translation} · {meaning}"
+                yield {"url": url, "title": term, "page": head, "text": said, "number": ""}
+            elif anchor and page != INDEX:
                 kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:]).upper()
                 name = KINDS[lang][kind].format(number)
                 url = f"{page}.html#{anchor}"

@@ -1,5 +1,5 @@
 // The language switch keeps the place and remembers the choice for the root page. The place is what the address names, if it
-// is in view, or else the section, formula, caption, exercise or box that begins in the upper third of the window, or the last
+// is in view, or else the section, formula, caption, exercise, box or term that begins in the upper third of the window, or the last
 // one above it. What is shared in an address, such as an experiment of the playground, is no place and is kept.
 function placeInView() {
   const top = (place) => place.getBoundingClientRect().top;
@@ -8,7 +8,7 @@ function placeInView() {
   if (location.hash.includes("=")) return location.hash;
   const aimed = location.hash && document.querySelector(":target");
   if (aimed && top(aimed) > -10 && top(aimed) < innerHeight) return location.hash;
-  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption, .callout-mistake, [id^='exercise-'])[id]")].filter((place) => place.checkVisibility());
+  const places = [...document.querySelectorAll("article :is(section, .formula, .figure-caption, .callout-mistake, [id^='exercise-'], tr)[id]")].filter((place) => place.checkVisibility());
   const begins = places.find((place) => top(place) > edge && top(place) < innerHeight / 3);
   const place = begins ?? places.findLast((place) => top(place) <= edge);
   return place && place !== places[0] ? `#${place.id}` : "";

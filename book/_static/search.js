@@ -61,10 +61,12 @@
       this.records = records.map((record) => ({
         ...record,
         part: !/^\d/.test(record.url),
-        place: /#(eq|figure|exercise)-/.exec(record.url)?.[1],
+        place: /#(eq|figure|exercise|term)-/.exec(record.url)?.[1],
         folded: { title: fold(record.title), other: fold(record.other ?? ""), terms: fold(record.terms ?? ""), text: fold(record.text) },
       }));
       this.sections = this.records.filter(({ place }) => !place);
+      const terms = this.records.filter(({ place }) => place === "term").map((record) => [split(record.folded.title).join(" "), record]);
+      this.terms = new Map(terms);
       const size = (record) => record.text.length + 400;
       const mean = this.sections.reduce((sum, record) => sum + size(record), 0) / this.sections.length;
       for (const record of this.sections) record.length = size(record) / mean;
@@ -181,7 +183,8 @@
       const [places, rest] = this.numbered(fold(query));
       const found = places.map((record) => ({ record, words: [] }));
       const best = new Map();
-      for (const [reading, weight] of this.readings(rest)) {
+      const readings = this.readings(rest);
+      for (const [reading, weight] of readings) {
         const words = [...new Set(reading.split(" "))].filter(Boolean);
         if (!words.length) continue;
         this.sections.forEach((record, index) => {
@@ -190,7 +193,10 @@
         });
       }
       const ranked = [...best.values()].sort((one, other) => other.score - one.score);
-      found.push(...ranked.filter(({ record, score }) => score > ranked[0].score / 20 && !places.includes(record)));
+      const term = [...readings.keys()].map((reading) => this.terms.get(reading)).find(Boolean);
+      const others = ranked.filter(({ record }) => !places.includes(record) && record.url !== term?.url.split("#")[0]);
+      found.push(...others.filter(({ score }) => score > ranked[0].score / 20));
+      if (term) found.splice(1, 0, { record: term, words: [] }); // what it means comes second
       return { total: found.length, results: found.slice(0, most).map(({ record, words }) => ({ ...record, ...excerpt(record.text, words) })) };
     }
   }
@@ -263,7 +269,6 @@
       status.textContent = answer ? TEXT.found(answer.total) : answer === null ? TEXT.failed : "";
       list.replaceChildren(...(answer ? answer.results.map(item) : []));
       list.dataset.query = query;
-      if (answer) performance.mark("search-results");
       if (onPage) history.replaceState(null, "", query ? `?q=${encodeURIComponent(query)}` : location.pathname);
     };
     input.addEventListener("focus", load, { once: true });
