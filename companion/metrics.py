@@ -42,7 +42,7 @@ def nearest_syllable(x: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has another number of entries than the images.
+        ValueError: if x is empty, not finite, or has another number of entries than the images.
     """
     x = _rows("x", x, images[0].numel())
     images = images.flatten(1).to(x)
@@ -114,7 +114,7 @@ def hangul_score(x: Tensor, data: Hangul, *, factor: float = 1.0) -> HangulScore
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has another number of entries than the images of `data`.
+        ValueError: if x is empty, not finite, or has another number of entries than the images of `data`.
     """
     index, distance = nearest_syllable(x, data.x)
     legible = index[distance < factor * legible_radius(data.x.to(x), index)].cpu()
@@ -170,7 +170,7 @@ def letter_features(x: Tensor, data: Hangul) -> Tensor:
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has another number of entries than the images of `data`.
+        ValueError: if x is empty, not finite, or has another number of entries than the images of `data`.
     """
     x = _rows("x", x, data.x.shape[1])
     images = data.x.to(x)
@@ -220,9 +220,9 @@ def mode_score(x: Tensor, modes: Tensor, std: float) -> ModeScore:
 
     Raises:
         TypeError: if x is no tensor of float32 or float64.
-        ValueError: if x is empty or has not the shape (n, d).
+        ValueError: if x is empty, not finite, or has not the shape (n, d).
     """
-    check_tensor("x", x, columns=modes.shape[1])
+    check_tensor("x", x, columns=modes.shape[1], finite=True)
     distance, nearest = torch.cdist(x, modes.to(x), compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
     good = distance <= 3 * std
     p = nearest.bincount(minlength=len(modes)).double() / len(x)
@@ -244,10 +244,10 @@ def wasserstein_1d(x: Tensor, y: Tensor) -> float:
 
     Raises:
         TypeError: if one is no floating-point tensor.
-        ValueError: if one is empty or has another shape.
+        ValueError: if one is empty, not finite, or has another shape.
     """
     for name, values in (("x", x), ("y", y)):
-        check_tensor(name, values, ndim=1)
+        check_tensor(name, values, ndim=1, finite=True)
     t = torch.cat([x, y]).sort().values.double()
     F, G = (torch.searchsorted(v.sort().values.double(), t[:-1], right=True).double() / len(v) for v in (x, y))
     return ((F - G).abs() * t.diff()).sum().item()
@@ -268,7 +268,8 @@ def mmd(x: Tensor, y: Tensor, bandwidths: tuple[float, ...] | None = None) -> fl
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
-        ValueError: if one set has fewer than two samples, the shapes disagree, or half of y is one point.
+        ValueError: if one set has fewer than two samples, or one that is not finite, the shapes disagree, or half of y
+            is one point.
     """
     x, y = _pair(x, y, "to be compared with each other")
     if bandwidths is None:
@@ -301,7 +302,7 @@ def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> tuple[float, float]:
 
     Raises:
         TypeError: if one is no tensor of float32 or float64, or k no integer.
-        ValueError: if one set has no k-th neighbours, k is less than 1, or the shapes disagree.
+        ValueError: if one set has no k-th neighbours, or is not finite, k is less than 1, or the shapes disagree.
     """
     x, y = _pair(x, y, "to have neighbours", least=check_int("k", k) + 1)
 
@@ -346,7 +347,7 @@ def classifier_test(
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
-        ValueError: if one set has fewer than four samples, or the shapes disagree.
+        ValueError: if one set has fewer than four samples, or one that is not finite, or the shapes disagree.
     """
     from sklearn.exceptions import ConvergenceWarning  # here, because it takes as long to import as torch
     from sklearn.neural_network import MLPClassifier
@@ -409,7 +410,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
     Raises:
         TypeError: if one is no tensor of float32 or float64.
-        ValueError: if one set has fewer than two samples, or the shapes disagree.
+        ValueError: if one set has fewer than two samples, or one that is not finite, or the shapes disagree.
     """
     x, y = (samples.double() for samples in _pair(x, y, "to have a covariance"))
     cov_x, cov_y = (torch.atleast_2d(samples.T.cov()) for samples in (x, y))
@@ -427,12 +428,12 @@ def _root(covariance: Tensor) -> Tensor:
 
 def _rows(name: str, x: Tensor, entries: int) -> Tensor:
     """x of any event shape as rows of so many entries."""
-    return check_tensor(name, check_tensor(name, x, ndim=None).flatten(1), columns=entries)
+    return check_tensor(name, check_tensor(name, x, ndim=None, finite=True).flatten(1), columns=entries)
 
 
 def _pair(x: Tensor, y: Tensor, why: str, least: int = 2) -> tuple[Tensor, Tensor]:
     """Two sets of samples as rows of equally many entries."""
-    y = check_tensor("y", y, ndim=None).flatten(1)
+    y = check_tensor("y", y, ndim=None, finite=True).flatten(1)
     x = _rows("x", x, y.shape[1])
     for name, samples in (("x", x), ("y", y)):
         if len(samples) < least:

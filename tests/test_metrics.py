@@ -446,6 +446,29 @@ def test_samples_of_a_wrong_shape(syllables, x, reason):
         metrics.frechet_distance(x, syllables.x)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "measure", [metrics.precision_recall, metrics.mmd, metrics.frechet_distance, metrics.classifier_test]
+)
+def test_rows_that_are_not_finite(measure, value):
+    x, y = torch.randn(20, 2), torch.randn(20, 2)
+    x[3, 1] = value
+    for name, pair in (("x", (x, y)), ("y", (y, x))):
+        with pytest.raises(ValueError, match=f"{name} has entries that are NaN or infinite: remove those rows"):
+            measure(*pair)
+
+
+def test_single_samples_that_are_not_finite(syllables):
+    x = torch.full((3, 256), math.nan)
+    for measure in (
+        lambda: metrics.hangul_score(x, syllables),
+        lambda: metrics.mode_score(x[:, :2], ring_modes(), 0.01),
+        lambda: metrics.wasserstein_1d(x[0], x[0]),
+    ):
+        with pytest.raises(ValueError, match="x has entries that are NaN or infinite"):
+            measure()
+
+
 @pytest.mark.parametrize("x", [torch.zeros(3, 256, dtype=torch.uint8), np.zeros((3, 256))])
 def test_samples_of_a_wrong_type(syllables, x):
     with pytest.raises(TypeError, match=r"x must be (float32 or float64|a torch.Tensor)"):
