@@ -204,7 +204,7 @@ class PPCA(nn.Module):
 
     def impute(self, x: Tensor) -> Tensor:
         """x with each missing entry replaced by its conditional mean given the row's observed entries, (2.32)."""
-        return torch.where(x.isnan(), self.reconstruct(x), x)
+        return self.reconstruct(x).where(x.isnan(), x)
 
     @classmethod
     @torch.no_grad()

@@ -589,6 +589,7 @@ X = make_data(10, 4)
         (ValueError, "latent_dim is 4", lambda: PPCA.fit_stream([X], 4)),
         (ValueError, r"x must have 4 columns.*\(10, 3\)", lambda: PPCA.fit(X, 2).log_prob(X[:, :3])),
         (ValueError, r"x must have 4 columns.*\(10, 3\)", lambda: PPCA.fit(X, 2).impute(X[:, :3])),
+        (TypeError, "x must be a torch.Tensor", lambda: PPCA.fit(X, 2).impute(X.numpy())),
         (TypeError, "x is torch.float32, the model torch.float64", lambda: PPCA.fit(X, 2).posterior(X.float())),
         (TypeError, "x must be float32 or float64", lambda: PPCA.fit(X, 2).reconstruct(X.long())),
         (ValueError, "shape .rows, columns", lambda: PPCA.fit(X, 2).elbo(X[0])),
