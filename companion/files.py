@@ -9,16 +9,13 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from companion import checkpoint, data
-
-if TYPE_CHECKING:
-    from PIL import Image
+from companion.checks import check_tensor
 
 #: The names that `rows_of` knows.
 NAMES = (
@@ -26,8 +23,9 @@ NAMES = (
     *("digits", "hangul", "hangul28", "mnist", "fashion-mnist"),
 )
 #: Endings of the files that `read` takes for images in a folder.
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _MISSING = ("", "nan", "na")
+_WORDS = dict.fromkeys(_MISSING, math.nan) | {"true": 1.0, "false": 0.0}
 
 
 def rows_of(name: str) -> tuple[Tensor, Tensor]:
@@ -76,16 +74,27 @@ def read(path: Path | str) -> Tensor:
             are transparent, turned as EXIF says, hidden files left out; a CSV file of numbers, with or without a line
             of names, where an empty entry or NaN is missing and becomes NaN; an .npy file, or the only array, or the
             one named x, of an .npz file, of shape (n, d), (n, height, width), (n, height, width, 3) or
-            (n, 3, height, width), images of type uint8, or between 0 and 1.
+            (n, 3, height, width), images of type uint8, or between 0 and 1, as uint8 masks of 0 and 1 are too.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if it is another kind of file, damaged, a row of a table is empty, or the images differ in size.
 
     Warns:
-        UserWarning: if a column of a table only numbers the rows.
+        UserWarning: if a column of a table only numbers the rows, or is too large for float32 to tell its entries
+            apart; if files of a folder are passed over, or hold several images; or if an array may be one photo.
     """
-    return _read(Path(path)).float()
+    x = _read(Path(path))
+    if x.ndim == 2:
+        lost = (x - x.float()).abs().nan_to_num().amax(0)
+        spread = x.nan_to_num(-torch.inf).amax(0) - x.nan_to_num(torch.inf).amin(0)
+        for i in ((spread > 0) & (lost > spread / 100)).nonzero().flatten().tolist():
+            warnings.warn(
+                f"{column(i, columns(str(path)))} differs by less than float32 can tell: subtract a number from it, or "
+                "take rows_of, which keeps double precision",
+                stacklevel=2,
+            )
+    return x.float()
 
 
 def columns(name: str) -> list[str]:
@@ -99,7 +108,7 @@ def column(i: int, names: list[str]) -> str:
     return f"column {names[i]}" if names and names[i] else f"column {i + 1} (counted from 1)"
 
 
-def save_filled(path: Path, table: Path, filled: Tensor) -> None:
+def save_filled(path: Path | str, table: Path | str, filled: Tensor) -> None:
     """Write a table as a CSV file in which gaps hold the entries of `filled`, and all else is as the table has it.
 
     The encoding is that of a table which is a CSV file.
@@ -110,9 +119,12 @@ def save_filled(path: Path, table: Path, filled: Tensor) -> None:
         filled: shape (n, d), of which the entries count that are missing in the table.
 
     Raises:
+        TypeError: if `filled` is no tensor of float32 or float64.
         ValueError: if the shapes differ.
         OSError: if it cannot be written.
     """
+    path, table = Path(path).expanduser(), Path(table).expanduser()
+    filled = check_tensor("filled", filled).detach().cpu()
     given = table.suffix.lower() == ".csv"
     lines = [cells for _, cells in _lines(table)] if given else _array(table).tolist()
     names, rows = lines[: len(lines) - len(filled)], lines[len(lines) - len(filled) :]
@@ -199,12 +211,17 @@ def _tidy(x: np.ndarray) -> Tensor:
         values = torch.from_numpy(x.astype(np.float32))
     if values.isnan().any():
         raise ValueError("images with missing entries (NaN): fill them in, or leave out those images")
-    values = values / 255 if x.dtype == np.uint8 else values
-    if not 0 <= values.min() <= values.max() <= 1:
+    values = values / 255 if x.dtype == np.uint8 and x.max() > 1 else values
+    if not -1e-3 <= values.min() <= values.max() <= 1 + 1e-3:
         raise ValueError(
             f"images from {values.min():g} to {values.max():g}: make them uint8, or scale them to between 0 and 1"
         )
-    return values
+    if len(given) == 3 and given[2] in (3, 4):
+        warnings.warn(
+            f"an array of shape {given} is read as {given[0]} grey images: stack photos to (n, height, width, 3)",
+            stacklevel=4,
+        )
+    return values.clamp(0, 1)
 
 
 def _checked(table: Tensor, places: list[str], names: list[str]) -> Tensor:
@@ -251,11 +268,11 @@ def _text(path: Path) -> tuple[str, str]:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a CSV file that hold something: the numbers at which they start, from 1, and entries."""
+    """The lines of a CSV file that are not blank: the numbers at which they start, from 1, and entries."""
     reader, lines, start = csv.reader(io.StringIO(_text(path)[0], newline="")), [], 1
     try:
         for cells in reader:
-            lines += [(start, cells)] if cells else []
+            lines += [(start, cells)] if len(cells) > 1 or "".join(cells).strip() else []
             start = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"line {start}: {error}") from error
@@ -264,22 +281,30 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 def _number(cell: str) -> float:
     """An entry of a CSV file, NaN if it is missing."""
-    try:
-        return math.nan if cell.strip().lower() in _MISSING else float(cell)
-    except ValueError:
-        cut = "…" * (len(cell) > 40)
-        raise ValueError(f"could not convert string to float: {cell[:40] + cut!r}") from None
+    word = cell.strip().lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    with contextlib.suppress(ValueError):
+        if "_" not in word:  # 2020_01 is 202001 to Python
+            return float(word)
+    cut = "…" * (len(cell) > 40)
+    raise ValueError(f"could not convert string to float: {cell[:40] + cut!r}")
 
 
 def _names(lines: list[tuple[int, list[str]]]) -> list[str]:
-    """The entries of the first line, unless they are numbers."""
-    cells = lines[0][1] if lines else []
+    """The entries of the first line, unless they are numbers, and not those by which pandas counts unnamed columns."""
+    names, *rows = [cells for _, cells in lines] or [[]]
+    names = [cell.strip() for cell in names]
     try:
-        for cell in cells:
+        for cell in names:
             _number(cell)
     except ValueError:
-        return [cell.strip() for cell in cells]
-    return []
+        return names
+    index = names[:1] == [""]  # above the numbers of the rows, which have no name
+    counts = [[str(i + first) for i in range(len(names) - index)] for first in (0, 1)]
+    counted = len(names) - index > 1 and names[index:] in counts and names not in rows
+    numbered = bool(rows) and all(cells[0].strip() == str(i) for i, cells in enumerate(rows))
+    return names if counted or (index and numbered) else []
 
 
 def _table(path: Path) -> Tensor:
@@ -290,9 +315,10 @@ def _table(path: Path) -> Tensor:
         try:
             rows.append([_number(cell) for cell in cells])
         except ValueError as error:
+            line = "" if any(map(str.isdigit, "".join(cells))) else "the line if it holds units, "
             raise ValueError(
-                f"{place}: {error}; remove columns of text, leave missing entries empty, put commas between entries "
-                "and points in numbers"
+                f"{place}: {error}; remove {line}columns of text, leave missing entries empty, put commas between "
+                "entries and points in numbers"
             ) from error
         if len(cells) != len(lines[0][1]):
             raise ValueError(
@@ -305,34 +331,42 @@ def _table(path: Path) -> Tensor:
 
 
 def _read_images(folder: Path) -> Tensor:
-    from PIL import Image  # matplotlib needs it too; here, because only a folder of images does
-
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and not path.name.startswith("."))
-    paths = sorted(found)
+    present = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    paths = [path for path in present if path.suffix.lower() in IMAGES]
+    others = [path.name for path in present if path.suffix.lower() not in IMAGES]
     if not paths:
         raise ValueError(
             f"{folder} holds no images ({', '.join(IMAGES)}): name the folder that holds them; those inside it are not "
             "looked into"
         )
-    images, grey = [], True
+    if others:
+        warnings.warn(
+            f"{folder}: {len(others)} files such as {others[0]} are passed over: images are {', '.join(IMAGES)}",
+            stacklevel=4,
+        )
+    images, several = [], []
     for path in paths:
         try:
-            image, colourless = _image(path)
+            image, more = _image(path)
         except Exception as error:  # anything, where the bytes are foreign
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
         images.append(image)
-        grey = grey and colourless
-        if image.size != images[0].size:
-            sizes = " and ".join("{} × {}".format(*image.size) for image in (images[0], image))
+        several += [path.name] * more
+        if image.shape != images[0].shape:
+            sizes = " and ".join(f"{width} × {height}" for height, width, _ in (images[0].shape, image.shape))
             raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
-    white = Image.new("RGBA", images[0].size, "white")
-    flat = (Image.alpha_composite(white, image).convert("L" if grey else "RGB") for image in images)
-    return _tidy(np.stack([np.asarray(image) for image in flat]))
+    if several:
+        warnings.warn(
+            f"{folder}: {len(several)} files such as {several[0]} hold several images: only the first is read",
+            stacklevel=4,
+        )
+    x = np.stack(images).transpose(0, 3, 1, 2)
+    return _tidy(x[:, :1] if (x == x[:, :1]).all() else x)
 
 
-def _image(path: Path) -> tuple[Image.Image, bool]:
-    """An image as a camera means it to be turned, with alpha, and whether it is grey."""
-    from PIL import Image, ImageOps
+def _image(path: Path) -> tuple[np.ndarray, bool]:
+    """An image as a camera means it to be turned, shape (height, width, 3), on white; and whether it has others."""
+    from PIL import Image, ImageOps  # matplotlib needs it too; here, because only a folder of images does
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -342,4 +376,7 @@ def _image(path: Path) -> tuple[Image.Image, bool]:
                     "it has more than 8 bits a pixel: save it with 8, or all images as one .npy file, scaled to "
                     "between 0 and 1"
                 )
-            return ImageOps.exif_transpose(image).convert("RGBA"), image.mode in ("1", "L", "LA")
+            turned = ImageOps.exif_transpose(image).convert("RGBA")
+            white = Image.new("RGBA", turned.size, "white")
+            flat = Image.alpha_composite(white, turned).convert("RGB")
+            return np.asarray(flat), getattr(image, "is_animated", False)
