@@ -396,7 +396,7 @@ def compare(
 
     Args:
         path: a JSON file; it is made if there is none.
-        families: names of FAMILIES.
+        families: names of FAMILIES, in capitals or not.
         seeds: number of runs of each family and reference row.
         tuned: results of another comparison, whose trials decide the settings; by default trials are made.
         progress: whether to show a bar.
@@ -406,13 +406,21 @@ def compare(
         The results: "about", budget, machine and versions; and "runs", a record each.
 
     Raises:
-        ValueError: if there is no such family, the file is damaged or holds runs with another budget, or `tuned` has no
-            trials.
+        ValueError: if there is no such family or folder, the budget is out of range, the file is damaged or holds runs
+            with another budget, or `tuned` has no trials.
     """
     path, budget = Path(path), BUDGET | budget
-    unknown = set(families) - set(FAMILIES)
+    known = {name.lower(): name for name in FAMILIES}
+    families = [known.get(name.lower(), name) for name in families]
+    unknown = sorted(map(repr, set(families) - set(FAMILIES)))
     if unknown:
-        raise ValueError(f"families must be of {', '.join(FAMILIES)}; there is no {', '.join(sorted(unknown))}")
+        raise ValueError(f"families must be of {', '.join(map(repr, FAMILIES))}; there is no {', '.join(unknown)}")
+    check_number("seconds", budget["seconds"])
+    for name, least in (("parameters", 1), ("samples", 4)):
+        check_int(name, budget[name], least)
+    find_device(budget["device"]), _data(budget["size"])
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is no folder: make it, or name another")
     if path.exists():
         results = read(path)
         other = {key: results["about"].get(key) for key in budget if results["about"].get(key) != budget[key]}
