@@ -22,7 +22,7 @@ import numpy as np
 from companion import checkpoint, compare, files
 from companion.devices import find_device
 from companion.parallel import join
-from companion.runs import FAMILIES, Run
+from companion.runs import DEFAULTS, FAMILIES, NETWORKS, Run
 
 HELP = f"""
 DATA is a data set of the book: {", ".join(files.NAMES)};
@@ -46,7 +46,6 @@ them) and metrics.json. Ctrl-C ends the training after a step; the same command 
 
 def train(given: Namespace) -> int:
     find_device(given.device)
-    given.data = str(Path(given.data).expanduser())
     rows, kept = files.rows_of(given.data)
     run = Run.planned(given, rows, kept)
     run.check_place(given.resume)
@@ -77,6 +76,8 @@ def sample(given: Namespace) -> int:
         raise ValueError(f"{file} exists: name another file")
     if file.suffix.lower() not in (".png", ".npy", ".csv"):
         raise ValueError(f"{file} must end in .png, .npy or .csv")
+    if file.resolve().parent == run.place:
+        raise ValueError(f"{file} would be one more of the images that {run.folder} learnt: name another folder")
     x = run.unscaled(run.draw(run.load(), given.number, given.seed))
     if file.suffix.lower() == ".png":
         run.show(x, file)
@@ -93,7 +94,9 @@ def evaluate(given: Namespace) -> int:
 
 
 def measure(run: Run) -> int:
-    print(json.dumps(run.report(), indent=2))
+    record, shown = run.report()
+    print(json.dumps(record, indent=2))
+    run.store(record, shown)
     print(f"in {run.folder}: settings.json, checkpoint.safetensors, samples.png, metrics.json")
     return 0
 
@@ -138,16 +141,15 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("family", choices=FAMILIES, metavar="FAMILY", help=", ".join(FAMILIES))
     command.add_argument("data", metavar="DATA", help="what to learn, see below")
     command.add_argument("--folder", help="folder of the run (runs/FAMILY-DATA)")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint, --steps may be raised")
-    command.add_argument("--steps", type=whole(1), default=5000, help="training steps, none for ppca (%(default)s)")
-    command.add_argument("--batch-size", type=whole(1), default=128, help="rows in a step (%(default)s)")
-    command.add_argument(
-        "--lr", type=float, default=1e-3, help="learning rate; lower it if losses explode (%(default)s)"
-    )
-    command.add_argument("--latent-dim", type=whole(1), help="entries of z, not of diffusion (at most 16)")
-    command.add_argument("--network", choices=("mlp", "conv"), help="(conv for images of more than 1024 numbers)")
+    command.add_argument("--resume", action="store_true", help="go on with its options, --steps may be raised")
+    default = {name: f"({value})" for name, value in DEFAULTS.items()}
+    command.add_argument("--steps", type=whole(1), help=f"training steps {default['steps']}")
+    command.add_argument("--batch-size", type=whole(1), help=f"rows in a step {default['batch_size']}")
+    command.add_argument("--lr", type=float, help=f"learning rate; lower it if losses explode {default['lr']}")
+    command.add_argument("--latent-dim", type=whole(1), help="entries of z (16, or fewer for few columns)")
+    command.add_argument("--network", choices=NETWORKS, help="(conv for images of more than 1024 numbers)")
     command.add_argument("--width", type=whole(1), help="of the networks (mlp 256, conv 32)")
-    command.add_argument("--seed", type=whole(0), default=0, help="of weights, batches and noise (%(default)s)")
+    command.add_argument("--seed", type=whole(0), help=f"of weights, batches and noise {default['seed']}")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
 
     command = commands.add_parser("sample", help="draw new rows or images into a file", **options)
@@ -164,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("compare", help="train all families by one budget and measure them by one yardstick")
     command.set_defaults(do=compare_families)
     command.add_argument("path", type=Path, help="JSON file for the results; if it exists, what it lacks is added")
-    command.add_argument("--families", nargs="+", default=list(compare.FAMILIES), metavar="FAMILY", help="which")
+    command.add_argument("--families", nargs="+", default=list(compare.FAMILIES), metavar="FAMILY", help="such as vae")
     command.add_argument("--seeds", type=whole(1), default=5, help="runs of each family")
     command.add_argument("--tuned", type=Path, help="results whose trials decide the settings, instead of new trials")
     for name, default in compare.BUDGET.items():

@@ -29,6 +29,8 @@ def find_device(device: torch.device | str | None = None, home: torch.device | s
         device = torch.device(wanted)
     except RuntimeError:
         raise ValueError(f"device must be such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {wanted!r}") from None
+    if device.type == "meta":
+        raise ValueError("device is 'meta', which holds no numbers: leave device out to use the best there is")
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(device.type, False):
         raise ValueError(f"device is {str(wanted)!r}, but none was found: leave device out to use the best there is")

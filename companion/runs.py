@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import textwrap
 import warnings
 from argparse import Namespace
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from companion import checkpoint, data, files, metrics, plots
 from companion.autoencoder import Autoencoder
+from companion.checks import check_int
 from companion.devices import evaluating, find_device, find_precision, global_generators
 from companion.diffusion import Diffusion, Heun
 from companion.gan import GAN
@@ -36,12 +38,18 @@ FAMILIES = {
     "gan": {"ema": 0.99, "betas": (0.0, 0.99)},
     "diffusion": {"ema": 0.99},
 }
+#: What `train` takes where neither its options nor the run that goes on say.
+DEFAULTS = {"steps": 5000, "batch_size": 128, "lr": 1e-3, "seed": 0}
 #: What of the settings the user decides, and the training goes on with.
 OPTIONS = ("family", "network", "latent_dim", "width", "batch_size", "lr", "seed")
+#: The networks of which `train` builds models.
+NETWORKS = ("mlp", "conv")
 #: How many rows and samples are compared.
 MEASURED = 500
+_USELESS = {"ppca": ("network", "width", "steps", "batch_size", "lr"), "diffusion": ("latent_dim",)}
 _KINDS = {"family": str, "data": str, "shape": list, "shift": float | list, "scale": float | list, "network": str}
-_KINDS |= {"latent_dim": int, "width": int, "seed": int, "device": str | None}
+_KINDS |= {"latent_dim": int, "width": int, "steps": int, "batch_size": int, "lr": int | float, "seed": int}
+_KINDS |= {"device": str | None}
 _OF_OWN_DATA = {"rows": int, "columns": list, "fingerprint": str}
 
 
@@ -52,8 +60,9 @@ class Run:
         folder: it may not exist yet.
         settings: "family", one of FAMILIES, "data" for `files.rows_of`, "shape" of
             one x, "shift" and "scale" with which the model sees (x − shift) / scale, "network" ("mlp" or "conv"),
-            "latent_dim", "width", "seed" and "device"; for data of the reader's own also "rows", how many there are,
-            their "fingerprint", and "columns", the names in a table; by default those of settings.json.
+            "latent_dim", "width", "steps", "batch_size", "lr", "seed" and "device"; for data of the reader's own also
+            "rows", how many there are, their "fingerprint", and "columns", the names in a table; by default those of
+            settings.json.
 
     Raises:
         ValueError: if there are no settings, or they are damaged.
@@ -71,6 +80,9 @@ class Run:
             )
         self.settings = _settings_of(about) if settings is None else settings
         self.folder, self.checkpoint = folder, folder / "checkpoint.safetensors"
+        named = self.settings["data"]
+        #: Where the data are, the name if they are the book's.
+        self.place = named if named in files.NAMES else Path(named).expanduser().resolve()
         self.family, self.latent_dim = self.settings["family"], self.settings["latent_dim"]
         self.shape = torch.Size(self.settings["shape"])
         self.pixels, self.conv = len(self.shape) == 3, self.settings["network"] == "conv"
@@ -78,14 +90,14 @@ class Run:
 
     @classmethod
     def planned(cls, given: Namespace, rows: Tensor, kept: Tensor) -> Run:
-        """The run that `train` is asked for: what its options leave open, the data decide.
+        """The run that `train` is asked for: what its options leave open, the run that goes on or the data decide.
 
         Args:
             given: the options of `train`.
             rows, kept: what `files.rows_of` gives.
 
         Raises:
-            ValueError: if the family cannot learn these rows.
+            ValueError: if the family cannot learn these rows, or there is no run to go on.
         """
         shape, pixels = rows.shape[1:], rows.ndim == 4
         d = shape.numel()
@@ -94,11 +106,17 @@ class Run:
             raise ValueError(
                 f"{given.data} has {columns}: ppca needs at least 2, and a --latent-dim below their number"
             )
-        for name in {"ppca": ["network"], "diffusion": ["latent_dim"]}.get(given.family, []):
+        for name in _USELESS.get(given.family, ()):
             if getattr(given, name) is not None:
                 raise ValueError(f"{given.family} has no --{name.replace('_', '-')}: leave it out")
         if given.network == "conv" and not pixels:
             raise ValueError(f"{given.data} is a table, and --network conv is for images: leave out --network")
+        divisible = pixels and not any(side % 4 for side in shape[1:])
+        if given.network == "conv" and not divisible:
+            raise ValueError(
+                f"{given.data} has images of {shape[1]} × {shape[2]}, and --network conv is for sides that are "
+                "multiples of 4: leave out --network, or crop the images"
+            )
         if given.family != "ppca" and (rows.isnan().any() or kept.isnan().any()):
             raise ValueError(
                 f"{given.data} has missing entries: only ppca takes them; fill them in, or leave out their rows"
@@ -110,9 +128,12 @@ class Run:
                 shift, scale = units(rows, columns)
             except ValueError as error:
                 raise ValueError(f"{given.data}: {error}") from error
+            note_extremes(torch.cat([rows, kept]), columns)
+        folder = Path(given.folder or f"runs/{given.family}-{Path(given.data).expanduser().resolve().stem}")
+        left_out = DEFAULTS | (Run(folder).settings if given.resume else {})
+        given = Namespace(**{name: left_out.get(name) if x is None else x for name, x in vars(given).items()})
         network = given.network
         if network is None:
-            divisible = pixels and not any(side % 4 for side in shape[1:])
             network = "conv" if divisible and d > 1024 and given.family != "ppca" else "mlp"
         most = {"ppca": d - 1, "autoencoder": max(1, d // 2)}.get(given.family, 16)
         names = ("family", "data", "steps", "batch_size", "lr", "seed", "device")
@@ -122,7 +143,7 @@ class Run:
         settings |= {name: getattr(given, name) for name in names}
         if given.data not in files.NAMES:
             settings |= {"rows": len(rows) + len(kept), "columns": columns, "fingerprint": fingerprint(rows, kept)}
-        run = cls(Path(given.folder or f"runs/{given.family}-{Path(given.data).resolve().stem}"), settings)
+        run = cls(folder, settings)
         run.rows = rows, kept
         return run
 
@@ -132,8 +153,8 @@ class Run:
         Raises:
             ValueError: if it does not.
         """
-        here, source = self.settings, _place(self.settings["data"])
-        if self.folder.resolve() == source:
+        here = self.settings
+        if self.folder.resolve() == self.place:
             raise ValueError(f"{self.folder} is the folder of the images: name another by --folder")
         if not resume and not self.checkpoint.exists():
             return
@@ -142,7 +163,7 @@ class Run:
             raise ValueError(f"{self.folder} holds a run: add --resume to go on, or name another by --folder")
         there = before.settings
         differing = [name for name in OPTIONS if here[name] != there.get(name)]
-        if source != _place(there["data"]) and (there.get("fingerprint") or "") != here.get("fingerprint"):
+        if self.place != before.place and (there.get("fingerprint") or "") != here.get("fingerprint"):
             differing.append("data")
         if differing:
             name = differing[0]
@@ -152,14 +173,27 @@ class Run:
                 "another by --folder"
             )
         before.check_data(*self.rows)
-        done = checkpoint.read(self.checkpoint)[1].get("done", 0) if self.checkpoint.exists() else 0
+        done = self.saved()[1].get("done", 0) if self.checkpoint.exists() else 0
         if done > here["steps"]:
             raise ValueError(f"{self.folder} has done {done} steps: give --steps {done}, or more")
+
+    def saved(self) -> tuple[dict[str, Tensor], dict]:
+        """What `checkpoint.read` gives of the run's checkpoint.
+
+        Raises:
+            ValueError: if it is damaged, or cannot be read.
+        """
+        try:
+            return checkpoint.read(self.checkpoint)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{self.checkpoint} is damaged or no checkpoint: put back a copy, or delete it and train again"
+            ) from error
 
     @property
     def trained(self) -> bool:
         """Whether the checkpoint is there, and not only of the start."""
-        return self.checkpoint.exists() and checkpoint.read(self.checkpoint)[1].get("done") != 0
+        return self.checkpoint.exists() and self.saved()[1].get("done") != 0
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
@@ -217,8 +251,8 @@ class Run:
                 weights = {f"model.{name}": value for name, value in model.state_dict().items()}
                 checkpoint.write(self.checkpoint, weights, {})
             return None
-        options = {name: self.settings[name] for name in ("steps", "batch_size", "lr", "seed", "device")}
-        history = fit(model, x, **options, checkpoint=self.checkpoint, **FAMILIES[self.family])
+        options = {name: self.settings[name] for name in DEFAULTS} | FAMILIES[self.family]
+        history = fit(model, x, **options, device=self.device, checkpoint=self.checkpoint)
         return len(next(iter(history.losses.values()))) if history.interrupted else None
 
     @functools.cached_property
@@ -236,7 +270,7 @@ class Run:
         """Let the checkpoint of a training go on with the present device, if it was another one's."""
         if not self.checkpoint.exists():
             return
-        tensors, about = checkpoint.read(self.checkpoint)
+        tensors, about = self.saved()
         here = {"device": self.device.type, "precision": find_precision("auto", self.device)}
         if "call" in about and not here.items() <= about["call"].items():
             noise = {f"rng.{i}": own.get_state() for i, own in enumerate(global_generators(self.device)) if i > 0}
@@ -250,8 +284,7 @@ class Run:
             FileNotFoundError: if they are not there.
             ValueError: if they are not those of the training.
         """
-        place = _place(self.settings["data"])
-        if isinstance(place, Path) and not place.exists():
+        if isinstance(self.place, Path) and not self.place.exists():
             raise FileNotFoundError(
                 f"{self.settings['data']}, on which {self.folder} was trained, is not here: put it back, or give the "
                 "command where train was given"
@@ -302,8 +335,10 @@ class Run:
         try:
             return self._built()
         except RuntimeError as error:
-            width = self.settings["width"]
-            raise ValueError(f"networks of width {width} cannot be made ({error}): lower --width") from error
+            width, q = self.settings["width"], self.latent_dim
+            raise ValueError(
+                f"networks of width {width} for {q} entries of z cannot be made: lower --width or --latent-dim"
+            ) from error
 
     def _built(self) -> nn.Module:
         d, shape, q, width = self.shape.numel(), self.shape, self.latent_dim, self.settings["width"]
@@ -335,7 +370,13 @@ class Run:
                 f"{self.settings['data']} --folder {self.folder} --resume"
             )
         model = self.build()
-        load(model, self.checkpoint)
+        try:
+            load(model, self.checkpoint)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.checkpoint} and settings.json are of different models: put back a copy, or train anew in "
+                "another --folder"
+            ) from error
         return model.to(self.device)
 
     @torch.no_grad()
@@ -363,8 +404,8 @@ class Run:
                 plots.save_points(points, file)
 
     @torch.no_grad()
-    def report(self) -> dict:
-        """Measure the model on rows that it has not seen, with samples.png and metrics.json; returns what that holds.
+    def report(self) -> tuple[dict, Tensor]:
+        """What `store` takes: measures of the model on rows that it has not seen, and samples.
 
         What samples are worth, those rows say: training rows are compared with them by the same measures.
         """
@@ -387,7 +428,7 @@ class Run:
             shown = torch.stack([x[:32], drawn[:32]], 1).flatten(0, 1) if self.pixels else drawn
         else:
             drawn = shown = self.draw(model, MEASURED)
-            rows = [part[~part.flatten(1).isnan().any(1)] for part in (drawn, seen, x)]  # the complete ones
+            rows = [part[part.flatten(1).isfinite().all(1)] for part in (drawn, seen, x)]  # the complete ones
             alike = torch.pdist(rows[2].flatten(1)).median() == 0  # then mmd has no scale
             if alike:
                 warnings.warn("most rows kept back are the same: metrics.json has no mmd", stacklevel=2)
@@ -400,9 +441,19 @@ class Run:
         if name in ("ring", "grid"):
             modes, std = (data.ring_modes(), 0.01) if name == "ring" else (data.grid_modes(), 0.05)
             record |= dataclasses.asdict(metrics.mode_score(self.unscaled(drawn).float(), modes, std))
-        self.show(self.unscaled(shown[:64] if self.pixels else shown), self.folder / "samples.png")
+        for key in [key for key, value in record.items() if not _finite(value)]:
+            warnings.warn(f"{key} is not finite: metrics.json has none", stacklevel=2)
+            del record[key]
+        return record, self.unscaled(shown[:64] if self.pixels else shown)
+
+    def store(self, record: dict, shown: Tensor) -> None:
+        """Write metrics.json and samples.png.
+
+        Raises:
+            OSError: if one cannot be written.
+        """
+        self.show(shown, self.folder / "samples.png")
         _write(self.folder / "metrics.json", record)
-        return record
 
 
 def units(rows: Tensor, names: list[str]) -> tuple[list[float], list[float]]:
@@ -412,15 +463,32 @@ def units(rows: Tensor, names: list[str]) -> tuple[list[float], list[float]]:
         ValueError: if a column, of which messages give the name, is constant or empty.
     """
     varies = rows.nan_to_num(torch.inf).amin(0) < rows.nan_to_num(-torch.inf).amax(0)
-    useless = [files.column(i, names) for i in (~varies).nonzero().flatten().tolist()]
-    if useless:
-        one = len(useless) == 1
+    if not varies.all():
+        them, d = "it" if varies.sum() == len(varies) - 1 else "them", len(varies)
+        square = d in (math.isqrt(d) ** 2, 3 * math.isqrt(d // 3) ** 2)
+        images = "; if these are images, save them in shape (n, side, side) or (n, side, side, 3)" * (square and d > 16)
         raise ValueError(
-            f"{', '.join(useless)} {'is' if one else 'are'} constant or empty: remove {'it' if one else 'them'}"
+            f"{_listed(~varies, names)} constant or empty in the rows to learn from: remove {them}{images}"
         )
     rows = rows.double()
     shift = rows.nanmean(0)
     return shift.tolist(), (rows - shift).square().nanmean(0).sqrt().tolist()
+
+
+def note_extremes(rows: Tensor, names: list[str]) -> None:
+    """Warn of columns of a table with entries beyond all others: 10,000 times as far from the median as is usual.
+
+    That is told by the median of those distances that are not 0, which a value that stands for gaps does not move.
+    """
+    distance = (rows - rows.nanmedian(0).values).abs()
+    usual = torch.where(distance > 0, distance, torch.nan).nanmedian(0).values
+    extreme = (distance > 1e4 * usual).any(0)
+    if extreme.any():
+        warnings.warn(
+            f"{_listed(extreme, names)} extreme in some rows, up to {rows[:, extreme].nan_to_num().abs().amax():g}: "
+            "leave such entries empty if they stand for missing ones",
+            stacklevel=3,
+        )
 
 
 def fingerprint(*parts: Tensor) -> str:
@@ -428,9 +496,15 @@ def fingerprint(*parts: Tensor) -> str:
     return hashlib.sha256("; ".join(map(checkpoint.fingerprint, parts)).encode()).hexdigest()
 
 
-def _place(data: str) -> Path | str:
-    """What DATA means: a name of the book's, or a path."""
-    return data if data in files.NAMES else Path(data).expanduser().resolve()
+def _listed(columns: Tensor, names: list[str]) -> str:
+    """The columns that are marked, three of them by name, and the verb."""
+    marked = columns.nonzero().flatten().tolist()
+    more = f" and {len(marked) - 3} more" * (len(marked) > 3)
+    return ", ".join(files.column(i, names) for i in marked[:3]) + more + (" is" if len(marked) == 1 else " are")
+
+
+def _finite(value: float | dict[str, float]) -> bool:
+    return all(map(math.isfinite, value.values() if isinstance(value, dict) else [value]))
 
 
 def _settings_of(path: Path) -> dict:
@@ -443,10 +517,18 @@ def _settings_of(path: Path) -> dict:
         wrong += [name for name, kind in _OF_OWN_DATA.items() if not isinstance(settings.get(name, kind()), kind)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of a wrong kind")
-        if settings["family"] not in FAMILIES:
-            raise ValueError(f"family is {settings['family']}, none of {', '.join(FAMILIES)}")
+        for name, known in (("family", FAMILIES), ("network", NETWORKS)):
+            if settings[name] not in known:
+                raise ValueError(f"{name} is {settings[name]}, none of {', '.join(known)}")
+        for name in ("latent_dim", "width", "steps", "batch_size"):
+            check_int(name, settings[name])
+        if check_int("seed", settings["seed"], 0) >= 2**63:
+            raise ValueError("seed must be below 2⁶³")
         for name in ("shift", "scale"):
-            torch.broadcast_shapes(torch.Size(settings["shape"]), torch.tensor(settings[name]).shape)
+            values = torch.tensor(settings[name])
+            torch.broadcast_shapes(torch.Size(settings["shape"]), values.shape)
+            if not values.isfinite().all() or (name == "scale" and not (values > 0).all()):
+                raise ValueError(f"{name} must hold finite {'positive ' * (name == 'scale')}numbers")
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): put back a copy, or train anew in another folder") from error
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -54,7 +55,7 @@ def result(run: str) -> dict:
 @pytest.mark.parametrize("name", ["moons", "digits"])
 def test_every_family_learns_points_and_images(family: str, name: str) -> None:
     options = ["--latent-dim", "1"] if name == "moons" and family != "diffusion" else []
-    assert main(["train", family, name, *TINY, *options]) == 0
+    assert main(["train", family, name, *(TINY if family != "ppca" else []), *options]) == 0
     run = f"{family}-{name}"
     assert {path.name for path in (Path("runs") / run).iterdir()} == FILES
     found = result(run)
@@ -155,11 +156,11 @@ REFUSALS = {
     "few rows": (["train", "vae", "few.csv"], "few.csv has 2 rows: at least 20 are needed"),
     "constant column": (
         ["train", "vae", "constant.csv"],
-        "column 2 (counted from 1), column 3 (counted from 1) are constant or empty: remove them",
+        "column 2 (counted from 1), column 3 (counted from 1) are constant or empty in the rows to learn from: remove",
     ),
     "constant column with a name": (
         ["train", "vae", "named.csv"],
-        "named.csv: column b is constant or empty: remove it",
+        "named.csv: column b is constant or empty in the rows to learn from: remove it",
     ),
     "empty line": (["train", "ppca", "hollow.csv"], "hollow.csv cannot be read: line 12 is empty: remove it"),
     "empty row": (["train", "ppca", "hollow.npy"], "hollow.npy cannot be read: row 11 is empty: remove it"),
@@ -235,8 +236,8 @@ REFUSALS = {
     "no run": (["sample", "runs/none", "x.png"], "runs/none holds no run"),
     "ending": (["sample", "made", "x.txt"], "x.txt must end in .png, .npy or .csv"),
     "other settings": (
-        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", "--width", "8"],
-        "made was made with --batch-size 16, not 128: give the same, or name another by --folder",
+        ["train", "autoencoder", "table.csv", "--folder", "made", "--resume", "--width", "16"],
+        "made was made with --width 8, not 16: give the same, or name another by --folder",
     ),
     "other family": (
         ["train", "vae", "table.csv", "--folder", "made", "--resume"],
@@ -254,6 +255,27 @@ REFUSALS = {
     "damaged comparison": (["compare", "broken.npz"], "broken.npz is damaged or holds no results of compare"),
     "other trials": (["compare", "new.json", "--tuned", "list.json"], "list.json is damaged or holds no results"),
     "no trials": (["compare", "new.json", "--tuned", "nowhere.json"], "nowhere.json: No such file"),
+    "steps of ppca": (["train", "ppca", "table.csv", "--steps", "3"], "ppca has no --steps: leave it out"),
+    "underscores": (["train", "ppca", "months.csv"], "line 2: could not convert string to float: '2012_01'"),
+    "units": (["train", "ppca", "units.csv"], "line 2: could not convert string to float: 'kg'; remove the line if it"),
+    "flattened images": (
+        ["train", "ppca", "flat.csv"],
+        "column 3 (counted from 1) and 46 more are constant or empty in the rows to learn from: remove them; if these "
+        "are images, save them in shape (n, side, side)",
+    ),
+    "samples among the images": (
+        ["sample", "drawn", "colour/x.png"],
+        "x.png would be one more of the images that drawn",
+    ),
+    "too many latents": (["train", "vae", "digits", "--latent-dim", "9" * 15], "lower --width or --latent-dim"),
+    "meta": (["train", "vae", "digits", "--device", "meta"], "device is 'meta', which holds no numbers"),
+    "no seconds": (["compare", "new.json", "--seconds", "0"], "seconds must be positive and finite, got 0"),
+    "few samples": (["compare", "new.json", "--samples", "3"], "samples must be at least 4, got 3"),
+    "no size": (["compare", "new.json", "--size", "17"], "size must be"),
+    "no parameters": (["compare", "new.json", "--parameters", "0"], "parameters must be at least 1, got 0"),
+    "device of compare": (["compare", "new.json", "--device", "abacus"], "device must be such as"),
+    "no folder": (["compare", "none/new.json"], "none is no folder: make it, or name another"),
+    "no families": (["compare", "new.json", "--families", "flow"], "'VAE', 'VAE, conv', 'GAN'"),
     "no draws": (["sample", "made", "x.png"], "an autoencoder has no p(z)"),
 }
 
@@ -271,7 +293,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     Path("gaps.csv").write_text("1,2\n" * 30 + ",3\n", encoding="utf-8")
     Path("words.csv").write_text("a,a\n1,2\n1,b\n", encoding="utf-8")
     Path("ragged.csv").write_text("1,2\n1\n", encoding="utf-8")
-    Path("few.csv").write_text("1,2\n3,4\n", encoding="utf-8")
+    Path("few.csv").write_text("3,4\n1,2\n", encoding="utf-8")
     Path("constant.csv").write_text("".join(f"{i / 2},7,0.3\n" for i in range(30)), encoding="utf-8")
     for folder in ("sizes", "broken", "empty", "deep", "vast", "wide"):
         Path(folder).mkdir()
@@ -291,7 +313,7 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     np.save("range.npy", np.linspace(0, 255, 30 * 16).reshape(30, 4, 4))
     np.save("shape.npy", np.zeros(30))
     Path("semicolons.csv").write_text("a;b\n1;2\n", encoding="utf-8")
-    Path("infinite.csv").write_text("1,2\ninf,3\n", encoding="utf-8")
+    Path("infinite.csv").write_text("2,3\ninf,3\n", encoding="utf-8")
     table = np.random.default_rng(0).random((30, 2))
     rows = [f"{a},{b}\n" for a, b in table]
     Path("named.csv").write_text("a,b\n" + "".join(f"{a},7\n" for a in table[:, 0]), encoding="utf-8")
@@ -306,6 +328,9 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     np.save("holes.npy", np.full((30, 4, 4), np.nan))
     np.save("objects.npy", np.array([[1, "a"]] * 30, dtype=object))
     Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save("deep/x.png")
+    Path("months.csv").write_text("".join(f"{i}_01,{i}\n" for i in range(2011, 2040)), encoding="utf-8")
+    Path("units.csv").write_text("a,b\nkg,m\n" + "".join(rows), encoding="utf-8")
+    np.savetxt("flat.csv", np.pad(np.random.default_rng(0).random((30, 15)), ((0, 0), (49, 0))), delimiter=",")
     Path("utf16.csv").write_text("a,b\n" + "1,2\n" * 30, encoding="utf-16")
     Path("endless.csv").write_text("1" * 200_000, encoding="utf-8")
     np.save("alpha.npy", np.zeros((30, 8, 8, 4), dtype=np.uint8))
@@ -317,7 +342,8 @@ def test_a_refusal_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) ->
     if "made" in arguments:
         assert main(["train", "autoencoder", "table.csv", "--folder", "made", *TINY]) == 0
     if "drawn" in arguments or "untrained" in arguments:
-        assert main(["train", "ppca", "table.csv", "--folder", arguments[1], *TINY]) == 0
+        name = "colour" if "colour/x.png" in arguments else "table.csv"
+        assert main(["train", "ppca", name, "--latent-dim", "1", "--folder", arguments[1]]) == 0
     if "untrained" in arguments:
         Path("untrained/checkpoint.safetensors").unlink()
     capsys.readouterr()
@@ -352,8 +378,17 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     [
         ("{", "Expecting property name"),
         ("[1]", "it holds no settings by name"),
-        ("{}", "family, data, shape, shift, scale, network, latent_dim, width, seed, device missing"),
+        (
+            "{}",
+            "network, latent_dim, width, steps, batch_size, lr, seed, device missing",
+        ),
         ('{"width": "8"}', "width missing or of a wrong kind"),
+        ('{"width": true}', "width must be an int, not bool"),
+        ('{"width": 0}', "width must be at least 1, got 0"),
+        ('{"seed": 1180591620717411303424}', "seed must be below"),
+        ('{"scale": [0, 1]}', "scale must hold finite positive numbers"),
+        ('{"shift": [NaN, 1]}', "shift must hold finite numbers"),
+        ('{"network": "foo"}', "network is foo, none of mlp, conv"),
         ('{"columns": 3}', "columns missing or of a wrong kind"),
         ('{"family": "flow"}', "family is flow, none of ppca"),
         ('{"shift": [0, 0, 0]}', "broadcast"),
@@ -655,7 +690,8 @@ def run_all(folder: Path, *commands: list[str]) -> None:
 @pytest.mark.slow
 def test_two_processes_make_one_run(tmp_path: Path) -> None:
     """PPCA and a VAE under torchrun, against one process."""
-    commands = {family: ["train", family, "table.csv", *TINY, "--latent-dim", "1"] for family in ("ppca", "vae")}
+    train = {family: ["train", family, "table.csv", "--latent-dim", "1"] for family in ("ppca", "vae")}
+    commands = train | {"vae": [*train["vae"], *TINY]}
     shared = [[*arguments, "--folder", f"{family}-two"] for family, arguments in commands.items()]
     job = start(as_torchrun, 2, tmp_path, run_all, tmp_path, *shared)
     job.join(timeout=200)
@@ -838,3 +874,166 @@ def test_a_training_that_fails_before_its_first_step_loses_nothing(error: type[B
     with pytest.raises(error), run.made():
         raise error
     assert {path.name for path in run.folder.iterdir()} == FILES - {"checkpoint.safetensors"}
+
+
+def test_a_path_named_like_a_data_set_is_the_path(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("colour").rename("digits")
+    for name in ("./digits", "digits/"):
+        assert main(["train", "ppca", name, "--latent-dim", "1", "--folder", f"run {name[0]}"]) == 0
+        assert "24 images of 3 × 8 × 12" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("first", "names", "rows"),
+    [
+        ("0,1,2", ["0", "1", "2"], 30),
+        ("1,2,3", ["1", "2", "3"], 30),
+        (",0,1", ["", "0", "1"], 30),
+        (",2.5,7", ["", "2.5", "7"], 30),
+        ("0,2,1", [], 31),
+        ("0.0,1.0,2.0", [], 31),
+        ("0,0.5,0.25", [], 31),  # as another row is
+    ],
+)
+def test_names_that_count_are_no_row(first: str, names: list[str], rows: int) -> None:
+    lines = [first, *(f"{i},{i / 2},{i * i + 0.25}" for i in range(30))]
+    Path("counted.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert files.columns("counted.csv") == names
+    with pytest.warns(UserWarning, match="looks like row numbers") if rows == 30 else contextlib.nullcontext():
+        assert len(files.read("counted.csv")) == rows
+
+
+def test_a_line_that_rows_repeat_is_one_of_them() -> None:
+    Path("same.csv").write_text("0,1\n3,4\n0,1\n", encoding="utf-8")
+    assert len(files.read("same.csv")) == 3
+
+
+def test_gaps_below_an_empty_name_are_filled() -> None:
+    Path("gaps.csv").write_text(",0,1\n0,1.5,\n1,,2.5\n", encoding="utf-8")
+    files.save_filled("filled.csv", "gaps.csv", torch.full((2, 3), 9.0, requires_grad=True))
+    assert Path("filled.csv").read_text(encoding="utf-8") == ",0,1\n0,1.5,9.0\n1,9.0,2.5\n"
+    with pytest.raises(TypeError, match=r"filled must be a torch\.Tensor, not ndarray"):
+        files.save_filled("other.csv", "gaps.csv", np.zeros((2, 3)))
+
+
+def test_words_and_blank_lines_of_a_table() -> None:
+    Path("words.csv").write_text("a,b\nTrue,1\n   \nfalse,2\n", encoding="utf-8")
+    assert files.read("words.csv").tolist() == [[1, 1], [0, 2]]
+
+
+def test_masks_and_images_that_overshoot_keep_their_scale() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (9, 4, 5))
+    for array in (x.astype(np.uint8), x.astype(np.uint8) * 255, x * 1.0000004 - 4e-7):
+        np.save("mask.npy", array)
+        torch.testing.assert_close(files.read("mask.npy")[:, 0], torch.tensor(x).float(), rtol=0, atol=1e-6)
+        assert files.read("mask.npy").aminmax() == (0, 1)
+
+
+def test_values_that_float32_cannot_tell_apart_are_noted() -> None:
+    x = np.column_stack([1.7e9 + 7 * np.arange(60.0), np.arange(60.0) ** 2, np.full(60, 0.1)])
+    np.savetxt("times.csv", x, delimiter=",", header="t,x,c", comments="", fmt="%.17g")
+    with pytest.warns(UserWarning, match="column t differs by less than float32 can tell") as noted:
+        files.read("times.csv")
+    assert len(noted) == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("RGB", (3, 3, 9)), ("RGB", (3, 1, 7)), ("L", (1, 3, 4)), ("P", (1, 5, 3))]
+)
+def test_images_of_any_size_stay_upright(mode: str, shape: tuple[int, int, int]) -> None:
+    """Grey ones in the modes of GIF and of colours too."""
+    x = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    Path("small").mkdir()
+    pixels = x.transpose(1, 2, 0)
+    Image.fromarray(pixels if len(x) == 3 else pixels[..., 0]).convert(mode).save("small/a.png")
+    torch.testing.assert_close(files.read("small"), torch.tensor(x[None]) / 255)
+
+
+def test_one_photo_in_an_array_is_noted() -> None:
+    np.save("photo.npy", np.random.default_rng(0).random((20, 30, 3)))
+    with pytest.warns(UserWarning, match=r"read as 20 grey images: stack photos to \(n, height, width, 3\)"):
+        files.read("photo.npy")
+
+
+def test_files_that_are_passed_over_are_counted() -> None:
+    for name in ("a.heic", "b.heic", ".hidden"):
+        Path("colour", name).write_bytes(b"")
+    frames = [Image.new("RGB", (12, 8), colour) for colour in ("red", "blue")]
+    frames[0].save("colour/two.gif", save_all=True, append_images=frames[1:])
+    frames[0].save("colour/x.ppm")
+    with pytest.warns(UserWarning, match="files such as") as noted:
+        assert len(files.read("colour")) == 26
+    said = sorted(str(note.message) for note in noted)
+    assert said[0].startswith("colour: 1 files such as two.gif hold several images: only the first is read")
+    assert said[1].startswith("colour: 2 files such as a.heic are passed over: images are .png")
+
+
+def test_options_left_out_are_those_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "vae", "table.csv", "--folder", "run"]
+    assert main([*train, *TINY, "--seed", "5", "--lr", "0.01"]) == 0
+    before = json.loads(Path("run/settings.json").read_text(encoding="utf-8"))
+    assert main([*train, "--resume"]) == 0
+    assert json.loads(Path("run/settings.json").read_text(encoding="utf-8")) == before
+    assert main([*train, "--resume", "--steps", "6"]) == 0
+    assert json.loads(Path("run/settings.json").read_text(encoding="utf-8")) == before | {"steps": 6}
+    assert checkpoint.read(Path("run/checkpoint.safetensors"))[1]["done"] == 6
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert all(default in said for default in ("(5000)", "(128)", "(0.001)", "(0)"))
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_extreme_entries_are_noted_and_the_measures_are_json(row: int) -> None:
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    x = np.load("table.npy")
+    x[order[row], 1] = 1e20
+    x[:, 0] = np.arange(60) == 7  # a rare flag is none
+    np.save("extreme.npy", x)
+    with pytest.warns(UserWarning, match=r"column 2 \(counted from 1\) is extreme in some rows, up to 1e\+20") as noted:
+        assert main(["train", "ppca", "extreme.npy"]) == 0
+    assert not any("column 1" in str(note.message) for note in noted)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    json.loads(Path("runs/ppca-extreme/metrics.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.mark.parametrize("damage", ["bytes", "folder", "other model"])
+def test_a_damaged_checkpoint_says_how_to_go_on(damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "ppca", "table.csv", "--folder", "run"]
+    assert main(train) == 0
+    file = Path("run/checkpoint.safetensors")
+    if damage == "bytes":
+        file.write_bytes(b"no checkpoint")
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        checkpoint.write(file, {"model.W": torch.zeros(7, 1)}, {})
+    remedy = "put back a copy, or " + ("train anew" if damage == "other model" else "delete it and train again")
+    for arguments in (["sample", "run", "x.npy"], ["evaluate", "run"], [*train, "--resume"]):
+        if damage == "other model" and arguments[0] == "train":
+            continue  # ppca is learnt anew
+        capsys.readouterr()
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {file} ")
+        assert remedy in said
+        assert len(said) < 200
+
+
+def test_measures_are_printed_before_they_are_stored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "ppca", "table.csv", "--folder", "run"]) == 0
+
+    def closed(*arguments: object) -> None:
+        raise OSError("run cannot be written")
+
+    monkeypatch.setattr(Run, "store", closed)
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 2
+    assert '"rows": 6' in capsys.readouterr().out
