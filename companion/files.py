@@ -341,7 +341,7 @@ def _read_images(folder: Path) -> Tensor:
         )
     if others:
         warnings.warn(
-            f"{folder}: {len(others)} files such as {others[0]} are passed over: images are {', '.join(IMAGES)}",
+            f"{folder}: {len(others)} passed over, such as {others[0]}, which is none of {', '.join(IMAGES)}",
             stacklevel=4,
         )
     images, several = [], []
@@ -357,7 +357,7 @@ def _read_images(folder: Path) -> Tensor:
             raise ValueError(f"{paths[0].name} and {path.name} have {sizes} pixels: bring all images to one size")
     if several:
         warnings.warn(
-            f"{folder}: {len(several)} files such as {several[0]} hold several images: only the first is read",
+            f"{folder}: {len(several)} with several images, such as {several[0]}: of each the first is read",
             stacklevel=4,
         )
     x = np.stack(images).transpose(0, 3, 1, 2)

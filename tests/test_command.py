@@ -962,11 +962,11 @@ def test_files_that_are_passed_over_are_counted() -> None:
     frames = [Image.new("RGB", (12, 8), colour) for colour in ("red", "blue")]
     frames[0].save("colour/two.gif", save_all=True, append_images=frames[1:])
     frames[0].save("colour/x.ppm")
-    with pytest.warns(UserWarning, match="files such as") as noted:
+    with pytest.warns(UserWarning, match="such as") as noted:
         assert len(files.read("colour")) == 26
     said = sorted(str(note.message) for note in noted)
-    assert said[0].startswith("colour: 1 files such as two.gif hold several images: only the first is read")
-    assert said[1].startswith("colour: 2 files such as a.heic are passed over: images are .png")
+    assert said[0].startswith("colour: 1 with several images, such as two.gif: of each the first is read")
+    assert said[1].startswith("colour: 2 passed over, such as a.heic, which is none of .png")
 
 
 def test_options_left_out_are_those_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
