@@ -251,6 +251,8 @@ def test_the_best_trial_decides_and_trials_can_come_from_elsewhere(runs, tmp_pat
     runs.made.clear()
     compare.compare(tmp_path / "b.json", **OPTIONS | {"seeds": 1}, tuned=results, seconds=7.0)
     assert len(runs.made) == len(compare.REFERENCES) + 2
+    small = [name.lower() for name in OPTIONS["families"]]
+    assert compare.compare(tmp_path / "a.json", **OPTIONS | {"families": small}) == results
     with pytest.raises(ValueError, match="no trials of VAE"):
         compare.compare(tmp_path / "c.json", families=["VAE"], tuned=results, progress=False)
 
@@ -259,7 +261,7 @@ def test_results_of_another_budget_are_refused(runs, tmp_path):
     compare.compare(tmp_path / "a.json", **OPTIONS)
     with pytest.raises(ValueError, match=r"holds runs with \{'seconds': 40.0\}"):
         compare.compare(tmp_path / "a.json", **OPTIONS, seconds=7.0)
-    with pytest.raises(ValueError, match="there is no GANs"):
+    with pytest.raises(ValueError, match="there is no 'GANs'"):
         compare.compare(tmp_path / "a.json", families=["GANs"])
     with pytest.raises(ValueError, match="name must be one of PPCA, "):
         compare.measure("GANs", 0)
