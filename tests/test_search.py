@@ -93,6 +93,14 @@ def test_what_is_looked_through_is_text(site: Path, lang: str) -> None:
         ("en", "Wasserstien", "04-gan#section-4-6"),
         ("en", "MLE", "01-latent#section-1-1"),
         ("en", "사후 붕괴", "03b-rate-distortion#section-3-17"),
+        ("en", "chapter 2 exercises", "02-ppca#exercises"),
+        ("en", "guidance scale", "05b-sampling#section-5-17"),
+        ("en", "cite", "00-preface#citing-and-reuse"),
+        ("en", "corrections", "corrections"),
+        ("en", "what does posterior collapse mean", "03b-rate-distortion#section-3-17"),
+        ("ko", "2장 연습문제", "02-ppca#exercises"),
+        ("ko", "코랩", "00-preface#how-to-read-it-and-run-it"),
+        ("ko", "무엇이 사후 분포 붕괴인가요", "03b-rate-distortion#section-3-17"),
         ("ko", "연습 3.4", "03-vae#exercise-3-4"),
         ("ko", "그림3.4.", "03-vae#figure-3-4"),
         ("ko", "3장", "03-vae"),
@@ -140,6 +148,34 @@ def test_a_mistake_is_not_quoted_as_if_the_book_said_it(server: str, page) -> No
     page.wait_for_selector(f"{RESULTS} a")
     sentences = page.locator(f"{RESULTS} p").all_inner_texts()
     assert not [sentence for sentence in sentences if sentence[:1] in '"“' or sentence[-1:] in '"”']
+
+
+def test_what_failed_to_load_is_tried_again(server: str, browser) -> None:
+    page = browser.new_page()
+    page.route("**/sections.js", lambda route: route.abort(), times=1)
+    page.goto(f"{server}/en/search.html?q=elb")
+    page.wait_for_function(
+        "document.querySelector('.bd-search-container [role=status]').textContent.startsWith('What the search needs')"
+    )
+    assert ask(page, "elbo")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "start"),
+    [
+        ("symbols", "β_i · variance of the noise"),  # a row of the table, not its head
+        ("exercise 3.2", "(code) Estimate"),
+        ("LatentWidget", "In the code of this section: LatentWidget"),
+        ("what is a latent variable", "A latent variable z is a cause"),
+    ],
+)
+def test_the_sentence_of_the_first_result(server: str, page, query: str, start: str) -> None:
+    page.goto(f"{server}/en/search.html?q={quote(query)}")
+    page.wait_for_selector(f"{RESULTS} a")
+    assert page.locator(f"{RESULTS} p").first.inner_text().startswith(start)
+    marks = page.locator(f"{RESULTS} p").first.locator("mark").all_inner_texts()
+    assert not {"what", "is", "a"} & {mark.lower() for mark in marks}
 
 
 def test_short_words_are_marked_in_the_sentence_only(server: str, page) -> None:

@@ -999,6 +999,11 @@ def test_a_printed_page_is_the_text_alone_and_nothing_is_cut(server: str, visit,
     assert seen == {"frame": [], "cut": []}
 
 
+def test_a_long_table_begins_below_its_text_on_paper(server: str, visit) -> None:
+    paper = PdfReader(io.BytesIO(visit(f"{server}/en/glossary.html").pdf()))
+    assert len(paper.pages[0].extract_text().split()) > 200
+
+
 def test_the_book_on_paper_has_contents_with_page_numbers(
     small_site: Path, small_server: str, browser, tmp_path: Path
 ) -> None:

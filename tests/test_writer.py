@@ -283,6 +283,7 @@ def test_latin_names_are_read_by_the_stated_rules(module) -> None:
         ("", "", ""),
         ("Ｍｉｎ！", "민", ""),
         ("Łu Øss", "루오쓰", ""),
+        ("민\u200b준\ufeff", "민준", ""),  # pasted, and invisible
         ("가" * 13, "가" * 12, ""),
     ],
 )

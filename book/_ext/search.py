@@ -22,7 +22,20 @@ from pylatexenc.latexwalker import LatexWalker, get_default_latex_context_db
 from sections import GLOSSARY, headings
 from sphinx.application import Sphinx
 
-SILENT = nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment, nodes.image, nodes.title
+SILENT = nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment, nodes.image, nodes.title, nodes.thead
+#: What readers type that neither the book nor its glossary says, beside what the book says.
+READERS = {
+    "ko": {
+        "Colab": "코랩",
+        "U-Net": "유넷",
+        "풀이": "해답",
+        "Bishop": "비숍",
+        "Tipping": "티핑",
+        "Kingma": "킹마",
+        "Goodfellow": "굿펠로",
+    },
+    "en": {"citing": "cite", "solution": "answer"},
+}
 KINDS = {
     "ko": {"eq": "식 ({})", "figure": "그림 {}", "exercise": "연습 {}"},
     "en": {"eq": "Formula ({})", "figure": "Figure {}", "exercise": "Exercise {}"},
@@ -134,7 +147,7 @@ def records(page: str, tree: nodes.document, lang: str, elsewhere: list[str]) ->
                 kind, number = anchor.split("-", 1)[0], ".".join(anchor.split("-")[1:]).upper()
                 name = KINDS[lang][kind].format(number)
                 url = f"{page}.html#{anchor}"
-                said = re.sub(rf"^{re.escape(name)}\. ", "", text or before)
+                said = re.sub(rf"^({re.escape(name)}\.|{re.escape(number)}) ", "", text or before)
                 yield {"url": url, "title": name, "page": f"{head} · {title}", "text": said, "number": number}
             before = text or before
 
@@ -172,7 +185,7 @@ def _write(app: Sphinx) -> None:
     found = [
         record for page in pages for record in records(page, app.env.get_doctree(page), lang, headings(edition, page))
     ]
-    words = list(greek([record["title"] for record in found]))
+    words = [*greek([record["title"] for record in found]), *([[own], [typed]] for own, typed in READERS[lang].items())]
     if GLOSSARY in pages:
         words += synonyms(app.env.get_doctree(GLOSSARY))
     index = json.dumps({"records": found, "synonyms": words}, ensure_ascii=False, separators=(",", ":"))

@@ -9,10 +9,12 @@
   // Korean attaches particles and endings to nouns. A noun that ends like one is spared: 가능도, 정확도, 중요도 …
   const PARTICLE =
     "(?:에서는|에서도|으로는|으로도|이라는|이라고|에서|에게|으로|까지|부터|보다|처럼|이다|이며|이고|이란|이나|라는|라고|" +
-    "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|한가|는가|인가|하나|할까|" +
+    "하는|하고|하며|하면|하여|해서|한다|했다|하다|된다|되는|되고|되며|되어|되다|이라|적인|적으로|한가|는가|인가|하나|할까|일까|까요|가요|나요|는지|인지|" +
     "은|는|이|가|을|를|의|에|와|과|로|란|들|만|한|할|함|된|될|됨|(?<![능밀뢰확속온척각빈농강잡요감임])도)(?![가-힣])";
   const ENDING = new RegExp(PARTICLE);
   const AFTER_LATIN = new RegExp(`(?<=[a-z\\d])${PARTICLE}`, "g");
+  // What a question has beside what is asked for.
+  const QUESTION = /^(?:what|which|who|why|how|when|where|is|are|was|does|do|did|can|should|an?|the|of|in|to|for|from|with|and|my|i|this|that|not|it|mean|왜|어떻게|무엇|뭐|어떤|어느|언제|누구|누가|대신|위한)$/;
   const isHangul = (word) => /^[가-힣]/.test(word);
 
   // The words of a folded text, without particles.
@@ -60,7 +62,7 @@
     constructor({ records, synonyms }) {
       this.records = records.map((record) => ({
         ...record,
-        part: !/^\d/.test(record.url),
+        part: /^\d/.test(record.url) ? 1 : /^bibliography/.test(record.url) ? 5 : 2.5, // what is no chapter counts less
         place: /#(eq|figure|exercise|term)-/.exec(record.url)?.[1],
         folded: { title: fold(record.title), other: fold(record.other ?? ""), terms: fold(record.terms ?? ""), text: fold(record.text) },
       }));
@@ -93,7 +95,9 @@
 
     // The query and what it becomes when its words are replaced by those of the book.
     readings(query) {
-      const typed = split(query).map((word) => this.spelled(word)).join(" ");
+      const said = split(query).map((word) => this.spelled(word));
+      const asked = said.filter((word) => !QUESTION.test(word));
+      const typed = (asked.length ? asked : said).join(" ");
       const found = new Map([[typed.replaceAll("_", " "), 0.9]]).set(typed, 1);
       for (const [reading, weight] of found) {
         if (weight < 0.8 || !reading) continue;
@@ -151,18 +155,20 @@
       }
       const { hits, first, weight } = this.find(words);
       const { title, terms, text } = hits[index];
+      let { part } = record;
       if (title) {
         const name = title.input.replace(/^(?:\d+[a-z]?|a)(\.\d+)?\.? /, "");
         const start = title.input.length - name.length;
+        if (title[0].length === name.length) part = 1;
         score += weight * (3 + (4 * title[0].length) / name.length + (title.index <= start ? 3 : 0));
       }
       score += 5 * terms ** 2 * weight;
       if (text) score += weight;
       if (index === first) score += weight; // where the book comes to it
-      return (score * (matched / words.length) ** 3) / (record.part ? 2.5 : 1);
+      return (score * (matched / words.length) ** 3) / part;
     }
 
-    // The places of "3.12", "figure 3.4", "exercise 2.3" and "chapter 5", and what else the query says.
+    // The places of "3.12", "figure 3.4", "exercise 2.3" and "chapter 5", what else the query says, and the page it names.
     numbered(query) {
       query = query.normalize("NFKC");
       const number = /(?<!\d\.?)(?:\d+|(?<![a-z])a)\.\d+(?!\.?\d)/.exec(query)?.[0];
@@ -173,36 +179,36 @@
       const start = chapter && `${chapter[1] ?? chapter[2] ?? "a"}. `;
       if (!places.length && start) places.push(...this.sections.filter(({ url, folded: { title } }) => !url.includes("#") && title.startsWith(start)));
       if (!places.length && !chapter?.[1]) return [[], query];
-      const said = [number, KINDS[kind]?.source, chapter?.[0]].filter(Boolean);
+      const said = [number, number && KINDS[kind]?.source, chapter?.[0]].filter(Boolean);
       const rest = said.reduce((rest, words) => rest.replace(new RegExp(`(?:${words})\\)?(?:${PARTICLE})?`), ""), query);
-      return [places, rest];
+      return [places, rest, number ? undefined : places[0]?.url];
     }
 
     // How many sections there are, and the best, each with the sentence that says most about the query and what to mark in it.
     search(query, most) {
-      const [places, rest] = this.numbered(fold(query));
-      const found = places.map((record) => ({ record, words: [] }));
+      const [places, rest, page] = this.numbered(fold(query));
       const best = new Map();
       const readings = this.readings(rest);
       for (const [reading, weight] of readings) {
         const words = [...new Set(reading.split(" "))].filter(Boolean);
         if (!words.length) continue;
         this.sections.forEach((record, index) => {
-          const score = weight * this.score(index, words);
+          const score = page && !record.url.startsWith(page) ? 0 : weight * this.score(index, words);
           if (score > (best.get(record)?.score ?? 0)) best.set(record, { record, score, words });
         });
       }
+      const found = (page && best.size ? [] : places).map((record) => ({ record, words: [] }));
       const ranked = [...best.values()].sort((one, other) => other.score - one.score);
       const term = [...readings.keys()].map((reading) => this.terms.get(reading)).find(Boolean);
-      const others = ranked.filter(({ record }) => !places.includes(record) && record.url !== term?.url.split("#")[0]);
+      const others = ranked.filter(({ record }) => !found.some((one) => one.record === record) && record.url !== term?.url.split("#")[0]);
       found.push(...others.filter(({ score }) => score > ranked[0].score / 20));
       if (term) found.splice(1, 0, { record: term, words: [] }); // what it means comes second
-      return { total: found.length, results: found.slice(0, most).map(({ record, words }) => ({ ...record, ...excerpt(record.text, words) })) };
+      return { total: found.length, results: found.slice(0, most).map(({ record, words }) => ({ ...record, ...excerpt(record, words) })) };
     }
   }
 
-  function excerpt(text, words) {
-    const sentences = text.split(/\n|(?<=[.?!]['"”’)]?) (?=\S)/);
+  function excerpt({ text, terms = "" }, words) {
+    const sentences = text.split(/\n|(?<=(?<!\.\.)[.?!]['"”’)]?) (?=\S)/);
     const matchers = words.map((word) => matcher([word]));
     let [sentence, most] = [sentences[0], 0];
     for (const candidate of sentences) {
@@ -212,21 +218,28 @@
       const quoted = /^["“]|["”]$/.test(candidate) ? 1.5 : 0; // a mistake that the book warns of
       if (found >= words.length / 2 && found + together - quoted > most) [sentence, most] = [candidate, found + together - quoted];
     }
+    const name = !most && words.length === 1 && terms.split("\n").find((term) => /^\w*[_A-Z]\w*$/.test(term) && fold(term).search(matchers[0]) >= 0);
+    if (name) sentence = TEXT.code(name);
     const folded = fold(sentence);
     const marks = matchers.flatMap((expression) => [...folded.matchAll(expression)].map(({ 0: { length }, index }) => [index, index + length]));
     return { sentence, marks: marks.sort(([one], [other]) => one - other) };
   }
 
   const TEXT = {
-    ko: { found: (total) => (total ? `${total}곳을 찾았다` : "찾은 곳이 없다"), failed: "검색할 내용을 불러오지 못했다" },
-    en: { found: (total) => (total ? `${total} place${total > 1 ? "s" : ""} found` : "Nothing found"), failed: "What the search needs could not be loaded" },
+    ko: { found: (total) => (total ? `${total}곳을 찾았다` : "찾은 곳이 없다"), failed: "검색할 내용을 불러오지 못했다", code: (name) => `이 절의 코드에 ${name}` },
+    en: { found: (total) => (total ? `${total} place${total > 1 ? "s" : ""} found` : "Nothing found"), failed: "What the search needs could not be loaded", code: (name) => `In the code of this section: ${name}` },
   }[document.documentElement.lang];
 
   let loading;
   function load() {
     loading ??= new Promise((resolve, reject) => {
       const script = document.createElement("script"); // a page opened as a file may not fetch
-      Object.assign(script, { src: `${document.documentElement.dataset.content_root}sections.js`, onload: () => resolve(new Index(SECTIONS)), onerror: reject });
+      const failed = (event) => {
+        loading = undefined; // the next key tries again
+        script.remove();
+        reject(event);
+      };
+      Object.assign(script, { src: `${document.documentElement.dataset.content_root}sections.js`, onload: () => resolve(new Index(SECTIONS)), onerror: failed });
       document.head.append(script);
     });
     return loading;

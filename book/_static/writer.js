@@ -68,7 +68,8 @@ const SPELT = { ł: "l", ø: "o", đ: "d", ð: "d", þ: "th", ß: "ss", æ: "ae"
 
 /** What the network can write of a text, at most twelve syllables, and what is left out because it cannot. */
 export function read(text) {
-  const narrow = text.replace(/[！-～]/g, (wide) => String.fromCharCode(wide.charCodeAt(0) - 0xfee0));
+  const visible = text.replace(/[\u00ad\u200b\u2060\ufeff]/g, "");
+  const narrow = visible.replace(/[！-～]/g, (wide) => String.fromCharCode(wide.charCodeAt(0) - 0xfee0));
   const letters = narrow.normalize("NFD").replace(/\p{M}/gu, "").normalize("NFC");
   const plain = letters.replace(/[łøđðþßæœı]/gi, (letter) => SPELT[letter.toLowerCase()]);
   const written = plain.replace(/[a-z]+(?:[-'’][a-z]+)*/gi, hangul);
@@ -138,7 +139,7 @@ const WRITER_WORDS = {
     more: `It writes the first ${MOST} syllables.`,
     latin: (text) => `Read as ${text}. If you spell it otherwise, choose a syllable and change its letters.`,
     empty: "There is no syllable to write yet.",
-    heldOut: (which) => (which ? `Held out of training, so never seen: ${which}.` : "All of these were among the training syllables."),
+    heldOut: (which) => (which ? `Held out of training, so never seen: ${which}.` : "Nothing here was held out of training."),
     title: "Generative Models",
   },
   ko: {
@@ -152,7 +153,7 @@ const WRITER_WORDS = {
     more: `앞에서부터 ${MOST}글자만 쓴다.`,
     latin: (text) => `${text}: 이렇게 읽었다. 다르게 적는 이름이면 글자를 골라 자모를 바꾸면 된다.`,
     empty: "아직 쓸 음절이 없다.",
-    heldOut: (which) => (which ? `훈련에서 감추어 본 적이 없는 글자: ${which}.` : "모두 훈련에서 본 글자다."),
+    heldOut: (which) => (which ? `훈련에서 감추어 본 적이 없는 글자: ${which}.` : "훈련에서 감추어 둔 글자는 없다."),
     title: "생성 모델",
   },
 };
