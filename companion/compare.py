@@ -418,7 +418,8 @@ def compare(
     check_number("seconds", budget["seconds"])
     for name, least in (("parameters", 1), ("samples", 4)):
         check_int(name, budget[name], least)
-    find_device(budget["device"]), _data(budget["size"])
+    find_device(budget["device"])
+    _data(budget["size"])
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent} is no folder: make it, or name another")
     if path.exists():

@@ -88,9 +88,11 @@ def read(path: Path | str) -> Tensor:
     if x.ndim == 2:
         lost = (x - x.float()).abs().nan_to_num().amax(0)
         spread = x.nan_to_num(-torch.inf).amax(0) - x.nan_to_num(torch.inf).amin(0)
-        for i in ((spread > 0) & (lost > spread / 100)).nonzero().flatten().tolist():
+        coarse = ((spread > 0) & (lost > spread / 100)).nonzero().flatten().tolist()
+        names = columns(str(path)) if coarse else []
+        for i in coarse:
             warnings.warn(
-                f"{column(i, columns(str(path)))} differs by less than float32 can tell: subtract a number from it, or "
+                f"{column(i, names)} differs by less than float32 can tell: subtract a number from it, or "
                 "take rows_of, which keeps double precision",
                 stacklevel=2,
             )
