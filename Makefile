@@ -12,8 +12,8 @@ PIP    := -m pip install --disable-pip-version-check --no-compile
 PYTEST := $(BIN)/pytest -q
 TESTS  := $(PYTEST) --numprocesses=2 --dist=worksteal
 CELLS  := --numprocesses=2 --dist=loadscope
-check test notebooks evidence errors versions nbval colab: export OMP_NUM_THREADS = 1
-check test notebooks evidence errors versions nbval colab: export MKL_NUM_THREADS = 1
+check test notebooks evidence errors versions nbval colab korean english: export OMP_NUM_THREADS = 1
+check test notebooks evidence errors versions nbval colab korean english: export MKL_NUM_THREADS = 1
 
 # $(call part,what it does,command): say so, and how long it took.
 part = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
